@@ -1,0 +1,1 @@
+"""The tests of echoserver; this file lets ``python -m unittest`` find them."""

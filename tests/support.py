@@ -1,0 +1,172 @@
+"""What the tests share: a TestCase that leaves nothing behind, and waits with
+an end.
+
+A test that returns while a thread, a descriptor or a child process that it
+began still lives fails for that alone: a leak in the tests hides a leak in the
+program.
+"""
+
+import logging
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+__all__ = ["PATIENCE", "ROOT", "TestCase", "children", "descriptors",
+           "python", "until"]
+
+# The end of every wait: generous, because it is only ever waited out by a
+# failing test, and a loaded machine is not a bug.
+PATIENCE = 20.0
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def python(*args):
+    """Return the command line that runs *args* on this interpreter, with the
+    same warnings and mode."""
+    flags = subprocess._args_from_interpreter_flags()
+    return [sys.executable] + flags + list(args)
+
+
+def until(condition, what="the condition"):
+    """Return the first true value of condition(); fail after PATIENCE.
+
+    For what can only be asked, not waited on (a descriptor count, a thread
+    that must end); everything else blocks on a socket, a pipe or an event.
+    """
+    deadline = time.monotonic() + PATIENCE
+    pause = threading.Event()
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError("waited %g s for %s" % (PATIENCE, what))
+        pause.wait(0.002)
+
+
+def descriptors():
+    """Return the set of open descriptors, or None where it cannot be told."""
+    try:
+        return set(os.listdir("/proc/self/fd"))
+    except OSError:
+        return None
+
+
+def children():
+    """Return the pids of this process' children, or an empty list."""
+    try:
+        with open("/proc/self/task/%d/children" % os.getpid()) as f:
+            return f.read().split()
+    except OSError:
+        return []
+
+
+class Memory(logging.Handler):
+    """A logging handler that keeps the records."""
+
+    def __init__(self, level):
+        super().__init__(level)
+        self.records = []
+
+    def emit(self, record):
+        self.records.append(record)
+
+
+class TestCase(unittest.TestCase):
+    """A unittest.TestCase that fails when something outlives the test."""
+
+    def setUp(self):
+        super().setUp()
+        before = set(threading.enumerate()), descriptors(), children()
+        self.addCleanup(self._nothing_left, *before)
+
+    def _nothing_left(self, threads, fds, pids):
+        until(lambda: set(threading.enumerate()) <= threads,
+              "threads to end: %r" % (set(threading.enumerate()) - threads))
+        # the listing itself opens one descriptor, before and after alike
+        if fds is not None:
+            until(lambda: len(descriptors()) <= len(fds),
+                  "descriptors to be closed")
+        until(lambda: set(children()) <= set(pids), "children to be reaped")
+
+    def run_program(self, module, *args, **options):
+        """Start ``python -m module args`` from the project's root with pipes
+        at all three ends; the test's end kills what is left of it."""
+        options.setdefault("stdin", subprocess.PIPE)
+        options.setdefault("stdout", subprocess.PIPE)
+        options.setdefault("stderr", subprocess.PIPE)
+        process = subprocess.Popen(python("-m", module, *map(str, args)),
+                                   cwd=ROOT, **options)
+        self.addCleanup(self._end, process)
+        return process
+
+    @staticmethod
+    def _end(process):
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for pipe in process.stdin, process.stdout, process.stderr:
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    pass
+
+    def capture_log(self, level=logging.DEBUG):
+        """Return the list that the test's log records of the package go to,
+        and nowhere else."""
+        logger, handler = logging.getLogger("echoserver"), Memory(level)
+        self.addCleanup(setattr, logger, "propagate", logger.propagate)
+        self.addCleanup(logger.setLevel, logger.level)
+        self.addCleanup(logger.removeHandler, handler)
+        logger.propagate = False
+        logger.setLevel(level)
+        logger.addHandler(handler)
+        return handler.records
+
+    def bounded(self, function, *args):
+        """Return function(*args); fail if it takes longer than PATIENCE.
+
+        It runs in a thread, which a failure leaves behind.
+        """
+        results = []
+        thread = threading.Thread(target=lambda: results.append(
+            function(*args)), daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+        if not results:
+            self.fail("%r has failed, or runs for ever" % (function,))
+        return results[0]
+
+    def connect(self, address):
+        """Return a socket connected to address, closed when the test ends."""
+        s = socket.create_connection(address[:2], PATIENCE)
+        self.addCleanup(s.close)
+        return s
+
+    def receive(self, s, count):
+        """Return exactly count bytes of s, or fewer if its end comes first."""
+        parts = []
+        while count:
+            data = s.recv(min(count, 1 << 20))
+            if not data:
+                break
+            parts.append(data)
+            count -= len(data)
+        return b"".join(parts)
+
+    def readable(self, f, what):
+        """Fail unless f can be read (or has ended) before PATIENCE is over."""
+        if not select.select([f], [], [], PATIENCE)[0]:
+            self.fail("waited %g s for %s" % (PATIENCE, what))
+
+    def read_line(self, f, what="a line"):
+        """Return the next line of the unbuffered or buffered pipe f."""
+        self.readable(f, what)
+        return f.readline()

@@ -1,0 +1,317 @@
+"""The loop: a TCP server that waits without polling and stops when told.
+
+SelectorTCPServer is a socketserver.TCPServer with another loop: one selector
+over the listener, a wake-up socket, and whatever else is given to watch().
+That of socketserver looks for shutdown() only every half-second (bpo-44769),
+cannot be stopped from a signal handler (bpo-13749) nor before it began
+(bpo-2302), and takes one more request after it was (bpo-35017).  Stopping here
+is a flag and a byte: right from any thread, from a signal handler, before
+serving, and twice.
+
+What the loop does when it is woken, when the clock demands it, and when a
+client waits, is for the derived class to say.
+"""
+
+import contextlib
+import errno
+import os
+import selectors
+import socket
+import socketserver
+import sys
+import threading
+from time import monotonic
+from typing import Any, Callable, Optional, Tuple, Type, TypeVar
+
+from .address import listen_addresses
+
+__all__ = ["NEVER", "SelectorTCPServer"]
+
+NEVER = float("inf")
+
+# Python on Windows cannot be interrupted in a wait (gh-74157): none is longer
+# than half a second there, and Ctrl-C is noticed at its end.
+LONGEST_WAIT = 0.5 if os.name == "nt" else None
+
+# Whether accepted sockets have the options of their listener.
+INHERITS = sys.platform.startswith("linux")
+
+# What socket() and bind() report of an address that this host does not have,
+# or whose family is switched off.
+NO_SUCH_ADDRESS = errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL
+
+Self = TypeVar("Self", bound="SelectorTCPServer")
+
+
+class SelectorTCPServer(socketserver.TCPServer):
+
+    """Base class of the servers: listening, looping, stopping.
+
+    Methods for the caller:
+
+    - start(server_address, ...) -> server, serving in the background
+    - serve_forever()
+    - stop(), from anywhere
+    - shutdown(), which also waits for the loop to end
+    - server_close()
+    - adopt(listener), in place of binding
+
+    Methods for derived classes:
+
+    - watch(file, callback), ignore(file)
+    - let_go(), in a forked child
+
+    Methods that may be overridden, beside those of socketserver:
+
+    - set_up(request)
+    - accept_ready(): a client waits
+    - woken(): somebody has called wake()
+    - sweep(now) -> when it wants to be called next
+
+    OSError is raised when the address cannot be listened on, socket.gaierror
+    for an unknown name, OverflowError for a port that cannot be.
+    """
+
+    # As deep as the system allows: it cuts this down to its own limit.  With
+    # the 5 of socketserver, clients that come at once wait (bpo-38699).
+    request_queue_size = max(65535, socket.SOMAXCONN)
+    # On POSIX this forgives connections in TIME_WAIT, nothing more.  Windows
+    # would let two servers own the port (bpo-41135): server_bind() there asks
+    # for the opposite.
+    allow_reuse_address = os.name == "posix" and sys.platform != "cygwin"
+
+    def __init__(self, server_address: Tuple[Any, ...],
+                 RequestHandlerClass: Any,
+                 bind_and_activate: bool = True) -> None:
+        self._stopping = False
+        self._loop_ended = threading.Event()  # shutdown() waits for it
+        self._loop_ended.set()
+        self._loop_thread: Optional[int] = None
+        self._background: Optional[threading.Thread] = None
+        self._due = NEVER           # when sweep() has something to do
+        self._watching = False      # whether the selector has the listener
+        self._listening = False
+        with contextlib.ExitStack() as opened:
+            self._selector = opened.enter_context(selectors.DefaultSelector())
+            self._alarm, self._waker = map(opened.enter_context,
+                                           socket.socketpair())
+            self._alarm.setblocking(False)
+            self._waker.setblocking(False)
+            self.watch(self._alarm, self._woken)
+            self._listen(server_address, RequestHandlerClass,
+                         bind_and_activate)
+            self._close_loop = opened.pop_all().close
+
+    def _listen(self, server_address: Tuple[Any, ...],
+                RequestHandlerClass: Any, activate: bool) -> None:
+        """Be constructed with the first address of a name that exists."""
+        candidates = listen_addresses(server_address, self.address_family)
+        while True:
+            self.address_family, address = candidates.pop(0)
+            try:
+                super().__init__(address, RequestHandlerClass, False)
+                if activate:
+                    self._bind_and_activate()
+                return
+            except OSError as error:
+                if not candidates or error.errno not in NO_SUCH_ADDRESS:
+                    raise
+
+    def _bind_and_activate(self) -> None:
+        try:
+            self.server_bind()
+            self.server_activate()
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def server_bind(self) -> None:
+        if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
+            self.socket.setsockopt(socket.SOL_SOCKET,
+                                   socket.SO_EXCLUSIVEADDRUSE, 1)
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6,
+                                   socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+    def server_activate(self) -> None:
+        if INHERITS:
+            self.set_up(self.socket)
+        super().server_activate()
+        self._listening = True
+
+    def get_request(self) -> Tuple[Any, Any]:
+        """Accept a connection, and set it up where it did not inherit that.
+
+        On Linux it has the listener's options, without three calls for each
+        connection, and is blocking whatever the listener is; on BSD it
+        inherits non-blocking mode instead (bpo-7995).
+        """
+        request, client_address = super().get_request()
+        if not INHERITS:
+            request.setblocking(True)
+            try:
+                self.set_up(request)
+            except OSError:
+                pass  # the peer is gone already, and macOS says so here
+        return request, client_address
+
+    def set_up(self, request: Any) -> None:
+        """Set a connection's socket options, or the listener's to inherit.
+
+        With Nagle's algorithm a reply can wait 40 ms for the acknowledgement
+        of the one before (gh-108736).
+        """
+        request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def adopt(self, listener: socket.socket) -> None:
+        """Serve on a listening socket that somebody else has made.
+
+        Instead of server_bind() and server_activate(), after a constructor
+        with bind_and_activate=False.
+        """
+        self.socket.close()
+        self.socket = listener
+        self.address_family = listener.family
+        self.server_address = listener.getsockname()
+        self.server_activate()
+
+    @classmethod
+    def start(cls: Type[Self],
+              server_address: Tuple[Any, ...] = ("127.0.0.1", 0),
+              *args: Any, **options: Any) -> Self:
+        """Return a server that is serving in the background.
+
+        Made for a with block, whose end stops and drains it:
+
+            with ThreadingEchoServer.start() as server:
+                host, port = server.server_address
+
+        The default address is a free port on the loopback interface.
+        """
+        server = cls(server_address, *args, **options)
+        server.run_in_background()
+        return server
+
+    def run_in_background(self) -> None:
+        """Begin serve_forever() beside the caller; part of start()."""
+        self._background = threading.Thread(target=self.serve_forever,
+                                            name="echoserver", daemon=True)
+        self._background.start()
+
+    def stop(self) -> None:
+        """Make serve_forever() return soon.
+
+        Never blocks.  May be called in any state, twice, from any thread and
+        from a signal handler.
+        """
+        self._stopping = True
+        self.wake()
+
+    def shutdown(self) -> None:
+        """Stop the loop and wait until it has ended.
+
+        In the loop's own thread, where waiting would never end, this is
+        stop().
+        """
+        self.stop()
+        if threading.get_ident() != self._loop_thread:
+            while not self._loop_ended.wait(LONGEST_WAIT):
+                pass
+
+    def server_close(self) -> None:
+        """Stop, and give everything back; once is enough."""
+        self.shutdown()
+        if self._background is not None:
+            self._background.join()
+        super().server_close()
+        self._close_loop()
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Serve until stop() or shutdown().
+
+        There is no polling, so poll_interval is ignored.
+        """
+        self._loop_ended.clear()
+        self._loop_thread = threading.get_ident()
+        try:
+            if not self._stopping:
+                self.socket.setblocking(False)
+                self._watch_listener()
+            while not self._stopping:
+                self._turn()
+        finally:
+            self._ignore_listener()
+            self._stopping = False
+            self._loop_thread = None
+            self._loop_ended.set()
+
+    def watch(self, file: Any, callback: Callable[[Any, int], None],
+              events: int = selectors.EVENT_READ) -> None:
+        """Have the loop call callback(file, events) when file is ready."""
+        self._selector.register(file, events, callback)
+
+    def ignore(self, file: Any) -> None:
+        """Undo watch()."""
+        self._selector.unregister(file)
+
+    def let_go(self) -> None:
+        """Close, in a forked child, all that only its parent may use.
+
+        Otherwise the port stays bound for as long as the child lives.
+        """
+        for key in list(self._selector.get_map().values()):
+            file: Any = key.fileobj
+            file.close()
+        self._selector.close()
+        self._waker.close()
+        self.socket.close()
+        self._loop_thread = None
+        self._loop_ended.set()  # here there is none to wait for
+
+    def _turn(self) -> None:
+        """Wait for something to happen, and have it handled."""
+        now = monotonic()
+        if now >= self._due:
+            self._due = self.sweep(now)
+        timeout = None if self._due == NEVER else self._due - now
+        if LONGEST_WAIT is not None:
+            timeout = min(timeout or LONGEST_WAIT, LONGEST_WAIT)
+        for key, events in self._selector.select(timeout):
+            key.data(key.fileobj, events)
+        self.service_actions()
+
+    def _woken(self, alarm: socket.socket, events: int) -> None:
+        alarm.recv(4096)
+        self.woken()
+
+    def woken(self) -> None:
+        """Called by the loop after wake()."""
+
+    def sweep(self, now: float) -> float:
+        """Called by the loop when due; return when it next is."""
+        return NEVER
+
+    def wake(self) -> None:
+        """Have the loop call woken() soon; from any thread."""
+        try:
+            self._waker.send(b".")
+        except OSError:
+            pass  # enough bytes are under way, or there is no loop any more
+
+    def _watch_listener(self) -> None:
+        if not self._watching and self.socket.fileno() >= 0:
+            self.watch(self.socket, self._accept_ready)
+            self._watching = True
+
+    def _ignore_listener(self) -> None:
+        if self._watching:
+            self.ignore(self.socket)
+            self._watching = False
+
+    def _accept_ready(self, listener: socket.socket, events: int) -> None:
+        self.accept_ready()
+
+    def accept_ready(self) -> None:
+        """Called by the loop when a client waits."""
+        self._handle_request_noblock()  # type: ignore

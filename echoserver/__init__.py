@@ -4,10 +4,12 @@
         host, port = server.server_address
 """
 
-from .blocking import ThreadingEchoServer
 from .handler import EchoHandler
+from .models import (SelectorEchoServer, ThreadingEchoServer,
+                     ThreadPoolEchoServer)
 from .server import EchoServer
 
-__all__ = ["EchoHandler", "EchoServer", "ThreadingEchoServer"]
+__all__ = ["EchoHandler", "EchoServer", "SelectorEchoServer",
+           "ThreadPoolEchoServer", "ThreadingEchoServer"]
 
 __version__ = "1.0.0"

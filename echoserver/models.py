@@ -1,0 +1,35 @@
+"""The ways to treat an accepted connection, in the order of the lesson.
+
+    +------------+
+    | EchoServer |----------> one at a time: others wait for it to end
+    +------------+
+          |
+          +-- ThreadingEchoServer     a thread for each connection
+          +-- ThreadPoolEchoServer    a fixed number of threads for all
+          +-- SelectorEchoServer      no thread: the loop itself
+
+A server that blocks in recv() for one peer blocks all others.  A thread for
+each takes that away, at the cost of a thread for each: of memory, of a start
+that takes longer than a short exchange, and of switches under the interpreter
+lock.  A pool bounds that cost, and a pool as the lesson has it, with a worker
+pinned to a connection until it ends, serves as many peers as it has workers
+and lets the next one starve, however idle those are.  What ends the argument
+is not to block: to wait for all connections at once, and to touch those only
+that have something to say.
+
+Each class says what becomes of an accepted connection, and nothing else; the
+limit, the idle timeout, the drain and the log are the base's.
+"""
+
+from typing import Dict, Type
+
+from .blocking import ThreadingEchoServer
+from .multiplexing import SelectorEchoServer, ThreadPoolEchoServer
+from .server import EchoServer
+
+__all__ = ["MODELS", "SelectorEchoServer", "ThreadPoolEchoServer",
+           "ThreadingEchoServer"]
+
+# What --model takes.
+MODELS: Dict[str, Type[EchoServer]] = {cls.model: cls for cls in (
+    ThreadingEchoServer, ThreadPoolEchoServer, SelectorEchoServer)}

@@ -1,0 +1,227 @@
+"""The models in which connections share threads.
+
+A connection that cannot go on is parked in the loop's selector until it can,
+and costs no thread meanwhile.
+"""
+
+import errno
+import logging
+import os
+import queue
+import selectors
+import socket
+import threading
+from typing import Any, List, Optional
+
+from .handler import Peer, Room
+from .server import EchoServer, limit_wait
+
+__all__ = ["SelectorEchoServer", "ThreadPoolEchoServer"]
+
+logger = logging.getLogger("echoserver")
+
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+# select() on Windows holds 512 sockets; some are the loop's own.
+SELECT_MAX = 500
+
+# Selectors that notice in the middle of a select() what is registered.
+LIVE_SELECTORS = tuple(getattr(selectors, name) for name in
+                       ("EpollSelector", "KqueueSelector")
+                       if hasattr(selectors, name))
+
+# How long a worker waits for a connection's next bytes: some round trips on a
+# local network.
+PATIENCE = 0.005
+
+
+class MultiplexingEchoServer(EchoServer):
+
+    """Base of the models in which connections share threads.
+
+    A connection that cannot go on is parked in the loop's selector until it
+    can.  Such a model calls Peer.turn() itself, between two of which nothing
+    of a connection is on any stack; so it needs a handler that answers by
+    turns: EchoHandler, or a subclass that overrides reply() only.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.peers.rouse = self._rouse
+
+    def _rouse(self, peer: Peer) -> None:
+        try:
+            self._selector.get_key(peer.request)
+        except (KeyError, ValueError):
+            return  # it is with a worker, or closed
+        self.ready(peer.request, 0)
+
+    def park(self, peer: Peer) -> None:
+        """Have ready() called when peer's socket is what it waits for."""
+        self.watch(peer.request, self.ready,
+                   WRITE if peer.pending else READ)
+
+    def ready(self, request: Any, events: int) -> None:
+        """Go on with a parked connection.  Models override it."""
+        raise NotImplementedError
+
+    def turn(self, peer: Peer, room: Room) -> Optional[bool]:
+        """Give peer a turn.  True: bytes moved; None: its socket was not
+        ready; False: it has ended and is closed."""
+        try:
+            if peer.turn(room):
+                return True
+        except (BlockingIOError, socket.timeout):
+            return None
+        except Exception:
+            self.handle_error(peer.request, peer.client_address)
+        self.shutdown_request(peer.request)
+        return False
+
+
+class ThreadPoolEchoServer(MultiplexingEchoServer):
+
+    """A fixed number of worker threads, for any number of connections.
+
+    A worker keeps its connection while bytes keep coming and nobody waits.
+    Silent connections wait in the loop's selector, not in a worker; when
+    others wait for a worker, a busy one goes there, too, after a turn.  So
+    idle peers and never-ending streams starve nobody: not the lesson's pool,
+    which pins a worker to a connection until it ends.
+
+    A handler class that overrides handle() gets the lesson's pool, since only
+    a thread of its own can hold its state.
+
+    Class variables that may be overridden, or given as keywords:
+
+    - pool_size: the number of workers, 1 or more
+    """
+
+    model = "pool"
+    pool_size = 64
+
+    def __init__(self, *args: Any, pool_size: Optional[int] = None,
+                 **options: Any) -> None:
+        if pool_size is not None:
+            self.pool_size = pool_size
+        if self.pool_size < 1:
+            raise ValueError("pool_size must be 1 or more, not %r"
+                             % self.pool_size)
+        # Connections that have something to say; idle workers wait on it.
+        self._waiting: queue.Queue[Optional[Peer]] = queue.Queue()
+        self._workers: List[threading.Thread] = []
+        super().__init__(*args, **options)
+
+    def server_activate(self) -> None:
+        super().server_activate()
+        try:
+            for _ in range(self.pool_size):
+                worker = threading.Thread(target=self._work, daemon=True)
+                worker.start()
+                self._workers.append(worker)
+        except RuntimeError as error:
+            self._end_workers()
+            raise OSError(errno.EAGAIN, "%s, having started %d of %d" % (
+                error, len(self._workers), self.pool_size)) from error
+
+    def server_close(self) -> None:
+        super().server_close()
+        self._end_workers()
+
+    def _end_workers(self) -> None:
+        for _ in self._workers:
+            self._waiting.put(None)
+        for worker in self._workers:
+            worker.join(1)
+
+    def set_up(self, request: Any) -> None:
+        super().set_up(request)
+        if self.turns and os.name == "posix":
+            limit_wait(request, socket.SO_RCVTIMEO, PATIENCE)
+            limit_wait(request, socket.SO_SNDTIMEO, PATIENCE)
+        elif self.turns:
+            request.settimeout(PATIENCE)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Hand the connection to a worker if one is free, or park it.
+
+        Who connects is likely to speak at once, but may be one of many that
+        are silent.  A handler of its own kind may be the one to speak first.
+        """
+        peer = self.peers[request]
+        if (self._waiting.unfinished_tasks < self.pool_size
+                or not self.turns):
+            self._waiting.put(peer)
+        else:
+            super().park(peer)
+
+    def park(self, peer: Peer) -> None:
+        try:
+            super().park(peer)
+        except ValueError:  # the server is closed, and did not wait
+            self.peers.abort(peer, "drain")
+            self.shutdown_request(peer.request)
+        if not isinstance(self._selector, LIVE_SELECTORS):
+            self.wake()
+
+    def ready(self, request: Any, events: int) -> None:
+        self.ignore(request)
+        self._waiting.put(self.peers[request])
+
+    def _work(self) -> None:
+        """Be a worker."""
+        room = Room()
+        for peer in iter(self._waiting.get, None):
+            if not self.turns:
+                self.process_request_here(peer.request, peer.client_address)
+                self._waiting.task_done()
+                continue
+            moved = self.turn(peer, room)
+            # what is with a worker or waits for one is an unfinished task
+            while (moved and self._waiting.unfinished_tasks
+                    <= self.pool_size):
+                moved = self.turn(peer, room)
+            self._waiting.task_done()
+            if moved is not False:
+                self.park(peer)
+
+
+class SelectorEchoServer(MultiplexingEchoServer):
+
+    """No thread at all: the loop itself gives each ready connection a turn."""
+
+    model = "events"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._room = Room()
+        if isinstance(self._selector, selectors.SelectSelector) \
+                and not 0 < self.max_connections <= SELECT_MAX:
+            logger.warning("select() is all that this system has: at most %d "
+                           "connections", SELECT_MAX)
+            self.max_connections = SELECT_MAX
+
+    def server_activate(self) -> None:
+        if not self.turns:
+            raise TypeError("SelectorEchoServer cannot run %r: it needs an "
+                            "EchoHandler that overrides reply() at most; use "
+                            "another server" % self.RequestHandlerClass)
+        super().server_activate()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        request.setblocking(False)
+        self.park(self.peers[request])
+
+    def ready(self, request: Any, events: int) -> None:
+        peer = self.peers[request]
+        if self.turn(peer, self._room) is not False:
+            wanted = WRITE if peer.pending else READ
+            if wanted != events:
+                self._selector.modify(request, wanted, self.ready)
+
+    def close_request(self, request: Any) -> None:
+        try:
+            self.ignore(request)
+        except KeyError:
+            pass  # it was turned away, and never parked
+        super().close_request(request)

@@ -4,6 +4,8 @@
         host, port = server.server_address
 """
 
+import os
+
 from .handler import EchoHandler
 from .models import (SelectorEchoServer, ThreadingEchoServer,
                      ThreadPoolEchoServer)
@@ -11,5 +13,8 @@ from .server import EchoServer
 
 __all__ = ["EchoHandler", "EchoServer", "SelectorEchoServer",
            "ThreadPoolEchoServer", "ThreadingEchoServer"]
+if hasattr(os, "fork"):
+    from .models import ForkingEchoServer
+    __all__.append("ForkingEchoServer")
 
 __version__ = "1.0.0"

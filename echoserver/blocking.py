@@ -1,6 +1,6 @@
-"""The model in which a connection has a thread to itself.
+"""The models in which a connection has a thread or a process to itself.
 
-Its handlers may block: the code is the lesson's, from top to bottom.
+Their handlers may block: the code is the lesson's, from top to bottom.
 """
 
 import collections
@@ -8,12 +8,15 @@ import errno
 import itertools
 import queue
 import signal
+import socket
 import socketserver
-from typing import Any, Deque
+from typing import Any, Deque, Dict, Optional
 
+from .child import GRACE, Child, ChildRegistry, SharedPeer
 from .server import EchoServer
 
-__all__ = ["ThreadingEchoServer", "stop_on"]
+__all__ = ["ForkingEchoServer", "ThreadingEchoServer", "serve_as_child",
+           "stop_on"]
 
 # Seconds for which a thread without a connection waits for another.
 SPARE = 1.0
@@ -76,6 +79,100 @@ class ThreadingEchoServer(socketserver.ThreadingTCPServer, EchoServer):
         self._closed = True
         while self._spare:
             self._spare.pop().put(None)
+
+
+class ForkingEchoServer(EchoServer):
+
+    """A forked child process for each connection, on systems with fork().
+
+    The child serves its connection and ends.  The parent keeps its own copy
+    of the socket, so that it can end the connection as in any model, and
+    learns of the child's end from the loop's selector: it waits for nobody,
+    and reaps its own children only (gh-111872).
+
+    No thread is started here, not by start() either, which forks once more:
+    a fork copies one thread and the locks that the others held.  So with
+    start() the registry and the hooks are in that process, not in the
+    caller's.
+    """
+
+    model = "processes"
+    peer_class = SharedPeer
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._children: Dict[Child, Any] = {}
+        self._server: Optional[Child] = None
+        super().__init__(*args, **options)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        child = Child(lambda tie: self._serve_one(request, client_address))
+        self._children[child] = request
+        self.watch(child, self._child_ended)
+
+    def _serve_one(self, request: Any, client_address: Any) -> int:
+        """Serve a connection, in the child; the parent closes the books."""
+        peer = self.peers[request]
+        self.let_go(keep=request)
+        self.peers = ChildRegistry()
+        self.peers[request] = peer
+        try:
+            self.finish_request(request, client_address)
+        except Exception:
+            self.handle_error(request, client_address)
+        peer.at_end = False  # the parent's copy: close() would end nothing
+        self.shutdown_request(request)
+        return 0
+
+    def _child_ended(self, child: Child, events: int) -> None:
+        status = child.poll()
+        if status is None:
+            return  # about to: its files close first, and this is called again
+        self.ignore(child)
+        child.close()
+        request = self._children.pop(child)
+        if status:
+            self.peers.reset(self.peers[request], "error")
+        self.close_request(request)
+
+    def run_in_background(self) -> None:
+        self._server = Child(self._serve_all)
+        self.socket.close()  # the child listens
+
+    def _serve_all(self, tie: socket.socket) -> int:
+        """Be the server that start() has forked."""
+        self._server = None
+        return serve_as_child(self, tie)
+
+    def stop(self, grace: Optional[float] = None) -> None:
+        super().stop(grace)
+        if self._server is not None:
+            self._server.stop(self.grace)
+
+    def server_close(self) -> None:
+        super().server_close()  # which stops it
+        if self._server is not None:
+            self._server.wait(self.grace + 2)
+            self._server = None
+
+
+def serve_as_child(server: EchoServer, tie: socket.socket) -> int:
+    """Serve in a child until its parent says so or ends; then drain.
+
+    Return 1 if replies were cut.
+    """
+    def told(tie: socket.socket, events: int) -> None:
+        word = tie.recv(GRACE.size)
+        if word:
+            server.stop(*GRACE.unpack(word))
+        else:
+            server.ignore(tie)
+            server.stop()
+
+    with server:
+        stop_on(server, signal.SIGTERM)
+        server.watch(tie, told)
+        server.serve_forever()
+    return 1 if server.peers.cut_short else 0
 
 
 def stop_on(server: EchoServer, *signals: int) -> None:

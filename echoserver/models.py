@@ -5,6 +5,7 @@
     +------------+
           |
           +-- ThreadingEchoServer     a thread for each connection
+          +-- ForkingEchoServer       a process for each connection
           +-- ThreadPoolEchoServer    a fixed number of threads for all
           +-- SelectorEchoServer      no thread: the loop itself
 
@@ -21,9 +22,10 @@ Each class says what becomes of an accepted connection, and nothing else; the
 limit, the idle timeout, the drain and the log are the base's.
 """
 
+import os
 from typing import Dict, Type
 
-from .blocking import ThreadingEchoServer
+from .blocking import ForkingEchoServer, ThreadingEchoServer
 from .multiplexing import SelectorEchoServer, ThreadPoolEchoServer
 from .server import EchoServer
 
@@ -32,4 +34,10 @@ __all__ = ["MODELS", "SelectorEchoServer", "ThreadPoolEchoServer",
 
 # What --model takes.
 MODELS: Dict[str, Type[EchoServer]] = {cls.model: cls for cls in (
-    ThreadingEchoServer, ThreadPoolEchoServer, SelectorEchoServer)}
+    ThreadingEchoServer, ForkingEchoServer, ThreadPoolEchoServer,
+    SelectorEchoServer)}
+
+if hasattr(os, "fork"):
+    __all__.append("ForkingEchoServer")
+else:
+    del ForkingEchoServer, MODELS["processes"]

@@ -1,18 +1,22 @@
 """A TCP server that sends every byte back in upper case, and its client.
 
     with ThreadingEchoServer.start() as server:
-        host, port = server.server_address
+        with Connection(server.server_address) as connection:
+            assert connection.echo(b"hello") == b"HELLO"
 """
 
 import os
 
+from .connection import Connection
 from .handler import EchoHandler
 from .models import (SelectorEchoServer, ThreadingEchoServer,
                      ThreadPoolEchoServer)
 from .server import EchoServer
+from .verifier import WrongEcho
 
-__all__ = ["EchoHandler", "EchoServer", "SelectorEchoServer",
-           "ThreadPoolEchoServer", "ThreadingEchoServer"]
+__all__ = ["Connection", "EchoHandler", "EchoServer", "SelectorEchoServer",
+           "ThreadPoolEchoServer", "ThreadingEchoServer", "WrongEcho"]
+
 if hasattr(os, "fork"):
     from .models import ForkingEchoServer
     __all__.append("ForkingEchoServer")

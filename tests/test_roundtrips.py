@@ -1,0 +1,307 @@
+"""The client program as a counter of round trips."""
+
+import contextlib
+import io
+import json
+import os
+import select
+import signal
+import threading
+import time
+import unittest
+from unittest import mock
+
+from echoserver import client, roundtrips
+
+from . import peers
+from .support import PATIENCE
+from .test_client import ClientTestCase
+
+try:
+    import pty
+except ImportError:
+    pty = None
+
+
+class MessageTests(unittest.TestCase):
+
+    def test_size(self):
+        """Any size can be had."""
+        for size in 1, 2, 64, 255, 256, 257, 10000:
+            for number in 0, 1, 25, 26, 10 ** 12:
+                self.assertEqual(len(roundtrips.message(number, size)), size)
+
+    def test_neighbours_differ(self):
+        """A stale reply is a wrong one, even with one byte."""
+        for number in range(1000):
+            self.assertNotEqual(
+                roundtrips.message(number, 1).upper(),
+                roundtrips.message(number + 1, 1).upper())
+
+    def test_all_differ(self):
+        """So is a reply to whichever other message."""
+        for size in 5, 64:
+            self.assertEqual(
+                len({roundtrips.message(number, size).upper()
+                     for number in range(20000)}), 20000)
+
+    def test_every_byte_is_sent(self):
+        """No byte value is spared, even in short messages."""
+        sent = b"".join(roundtrips.message(n, 8) for n in range(1, 257))
+        self.assertEqual(set(sent), set(range(256)))
+
+
+class CountTests(ClientTestCase):
+
+    FAST = ("--interval", "0")
+
+    def here(self, *args, encoding="ascii"):
+        """Run the program in this process; return its outcome."""
+        out = io.TextIOWrapper(io.BytesIO(), encoding, write_through=True)
+        with contextlib.redirect_stdout(out), \
+                contextlib.redirect_stderr(io.StringIO()) as err:
+            code = client.main([str(arg) for arg in args])
+        return code, out.buffer.getvalue(), err.getvalue().splitlines()
+
+    def figures(self, out):
+        """Return the one JSON object that out must be."""
+        self.assertEqual(out.count(b"\n"), 1, out)
+
+        def refuse(name):
+            self.fail("%s is not JSON" % name)
+        return json.loads(out.decode(), parse_constant=refuse)
+
+    def test_count(self):
+        """A line for each reply, then the summary; exit code 0."""
+        peer = self.play(peers.echo)
+        code, out, err = self.outcome(
+            self.client(*peer, "-c", 3, "-i", "0.2", "-s", 100))
+        lines = out.decode().splitlines()
+        self.assertEqual((code, err, len(lines)), (0, [], 7), out)
+        for number, line in enumerate(lines[:3], 1):
+            self.assertRegex(line, r"^100 bytes from 127\.0\.0\.1:%d: seq=%d "
+                             r"time=\d+\.\d\d\d ms$" % (peer[1], number))
+        self.assertEqual(lines[3], "--- 127.0.0.1:%d, 100 bytes a message, "
+                         "1 connection" % peer[1])
+        self.assertRegex(lines[4], "^3 sent, 3 verified, 0 lost, 0 wrong in "
+                         r"[0-9.]+ s$")
+        self.assertRegex(lines[5], "^[0-9.]+ replies/s, [0-9]+ bytes/s$")
+        self.assertRegex(lines[6], "^RTT min/mean/p50/p90/p99/max "
+                         r"([0-9.]+/){5}[0-9.]+ ms$")
+
+    def test_quiet(self):
+        """-q leaves the summary alone."""
+        code, out, err = self.here(
+            *self.play(peers.echo), "-q", "-c", 2, "-i", "0.2")
+        self.assertEqual((code, out.count(b"\n"), err), (0, 4, []))
+
+    def test_fast(self):
+        """Without an interval there is no line for each, and no progress
+        where there is no terminal."""
+        code, out, err = self.here(
+            *self.play(peers.echo), "-c", 500, *self.FAST)
+        self.assertEqual((code, out.count(b"\n"), err), (0, 4, []))
+        self.assertIn(b"500 sent, 500 verified, 0 lost, 0 wrong", out)
+
+    def test_connections(self):
+        """The connections share the count, and are that many."""
+        together = threading.Barrier(3)
+
+        def script(connection):
+            data = connection.recv(1 << 16)
+            together.wait(PATIENCE)
+            connection.sendall(data.upper())
+            peers.echo(connection)
+        code, out, err = self.here(
+            *self.play(script), "-c", 100, "-n", 3, "--json", *self.FAST)
+        figures = self.figures(out)
+        self.assertEqual((code, err), (0, []))
+        self.assertEqual((figures["messages_sent"], figures["connections"]),
+                         (100, 3))
+
+    def test_json(self):
+        """One object, with a unit in the name of every figure."""
+        code, out, err = self.here(
+            *self.play(peers.echo), "-c", 20, "-s", 1000, "--json",
+            *self.FAST)
+        figures = self.figures(out)
+        self.assertEqual((code, err), (0, []))
+        self.assertEqual(sorted(figures), sorted([
+            "host", "port", "connections", "size_bytes", "interval_seconds",
+            "messages_sent", "replies_verified", "messages_lost",
+            "replies_wrong", "seconds", "replies_per_s", "bytes_per_s",
+            "rtt_min_us", "rtt_mean_us", "rtt_p50_us", "rtt_p90_us",
+            "rtt_p99_us", "rtt_max_us"]))
+        self.assertEqual(figures["replies_verified"], 20)
+        self.assertAlmostEqual(figures["bytes_per_s"],
+                               figures["replies_per_s"] * 1000,
+                               delta=figures["bytes_per_s"] / 100)
+        rtts = [figures["rtt_%s_us" % name]
+                for name in ("min", "p50", "p90", "p99", "max")]
+        self.assertEqual(rtts, sorted(rtts))
+
+    def test_json_when_everything_fails(self):
+        """The object is written all the same: REFUSED, 1."""
+        address = peers.nobody()
+        outcome = self.here(
+            *address, "-c", 3, "--json", *self.FAST)
+        figures = self.figures(outcome[1])
+        self.assertFails(outcome, 1, "REFUSED", address, outcome[1])
+        self.assertEqual((figures["messages_lost"], figures["rtt_p99_us"]),
+                         (3, None))
+
+    def test_every_failure_is_told(self):
+        """At a pace that allows it, each lost message has its line."""
+        code, out, err = self.here(
+            *peers.nobody(), "-c", 2, "-i", "0.2")
+        self.assertEqual((code, [line[:7] for line in err]),
+                         (1, ["REFUSED"] * 2))
+        self.assertIn(b"2 sent, 0 verified, 2 lost, 0 wrong", out)
+
+    def test_no_such_host(self):
+        """DNS, 1."""
+        outcome = self.here("nosuch.invalid", 80, "-c", 1)
+        self.assertFails(outcome, 1, "DNS", ("nosuch.invalid", 80),
+                         outcome[1])
+
+    def lost(self, script, *args):
+        """Return the outcome of three messages, the second of which script
+        does not answer; the connection after that is served."""
+        scripts = [peers.echo, script]
+        address = self.play(lambda connection: scripts.pop()(connection))
+        outcome = self.here(
+            *address, "-c", 3, "-s", 8, "--json", *self.FAST, *args)
+        figures = self.figures(outcome[1])
+        self.assertEqual(figures["replies_verified"], 2)
+        return outcome, address, figures
+
+    def test_end_after_one_of_three(self):
+        """CLOSED, 1: counted, and dialled again."""
+        def script(connection):
+            peers.after(8, lambda connection: peers.take(connection, 8))(
+                connection)
+        outcome, address, figures = self.lost(script)
+        self.assertFails(outcome, 1, "CLOSED", address, outcome[1])
+        self.assertEqual(figures["messages_lost"], 1)
+
+    def test_cut_after_one_of_three(self):
+        """RESET, 1."""
+        def script(connection):
+            peers.after(8, lambda connection: peers.take(connection, 8))(
+                connection)
+            peers.cut(connection)
+        outcome, address, figures = self.lost(script)
+        self.assertFails(outcome, 1, "RESET", address, outcome[1])
+        self.assertEqual(figures["messages_lost"], 1)
+
+    def test_mute_after_one_of_three(self):
+        """TIMEOUT, 1."""
+        outcome, address, figures = self.lost(peers.after(8, peers.mute),
+                                              "-W", "0.5")
+        self.assertFails(outcome, 1, "TIMEOUT", address, outcome[1])
+        self.assertEqual(figures["messages_lost"], 1)
+
+    def test_stale_reply(self):
+        """WRONG, 3: the reply to the message before is not taken."""
+        def script(connection):
+            reply = peers.take(connection, 8).upper()
+            connection.sendall(reply)
+            peers.take(connection, 8)
+            connection.sendall(reply)
+            peers.mute(connection)
+        outcome, address, figures = self.lost(script)
+        self.assertFails(outcome, 3, "WRONG", address, outcome[1])
+        self.assertEqual(figures["replies_wrong"], 1)
+
+    def test_lost_while_idle(self):
+        """A server that cuts idle connections is found out, not hidden."""
+        def script(connection):
+            connection.sendall(peers.take(connection, 8).upper())
+        outcome = self.here(
+            *self.play(script), "-c", 2, "-s", 8, "-i", "0.2", "-q")
+        self.assertEqual(outcome[0], 1)
+        self.assertIn(b"2 sent, 1 verified, 1 lost", outcome[1])
+
+    def test_banner(self):
+        """WRONG, 3."""
+        address = self.play(peers.banner)
+        outcome = self.here(*address, "-c", 1)
+        self.assertFails(outcome, 3, "WRONG", address, outcome[1])
+
+    def test_interrupted(self):
+        """130 on Ctrl-C, with the summary."""
+        process = self.client(*self.play(peers.echo), "-c", 0, "-i", 60)
+        self.read_line(process.stdout)
+        process.send_signal(signal.SIGINT)
+        code, out, err = self.outcome(process)
+        self.assertEqual((code, err), (130, []))
+        self.assertIn(b"1 sent, 1 verified, 0 lost, 0 wrong", out)
+
+    def test_interrupted_while_waiting(self):
+        """Ctrl-C does not wait for a reply, nor count it as lost."""
+        taken = threading.Event()
+
+        def script(connection):
+            connection.recv(1024)
+            taken.set()
+            connection.recv(1024)
+        process = self.client(*self.play(script), "-c", 0, "--json")
+        self.assertTrue(taken.wait(PATIENCE))
+        start = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        code, out, err = self.outcome(process)
+        self.assertEqual((code, err), (130, []))
+        self.assertEqual(self.figures(out)["messages_sent"], 0)
+        self.assertLess(time.monotonic() - start, 5)
+
+    def test_closed_output(self):
+        """141, quietly, also from a thread that prints."""
+        process = self.client(*self.play(peers.echo), "-c", 0, "-i", "0.2")
+        self.read_line(process.stdout)
+        process.stdout.close()
+        self.assertEqual(process.wait(PATIENCE), 141)
+        self.assertEqual(process.stderr.read(), b"")
+
+    def test_histogram(self):
+        """A chart that fits the width, in ASCII where nothing else goes."""
+        with mock.patch.dict(os.environ, COLUMNS="50"):
+            for encoding, bar in ("ascii", "#"), ("utf-8", "\u2588"):
+                code, out, err = self.here(
+                    *self.play(peers.echo), "-c", 200, "--histogram",
+                    *self.FAST, encoding=encoding)
+                self.assertEqual((code, err), (0, []))
+                lines = out.decode(encoding).splitlines()[4:]
+                self.assertIn(bar, "".join(lines))
+                self.assertEqual(max(map(len, lines)), 49)
+                self.assertEqual(
+                    sum(int(line.split()[2]) for line in lines), 200)
+
+    @unittest.skipIf(pty is None, "no pseudo-terminals")
+    def test_progress(self):
+        """On a terminal one line shows how it goes, and is gone at the end."""
+        master, slave = pty.openpty()
+        self.addCleanup(os.close, master)
+        try:
+            process = self.client(*self.play(peers.echo), "-c", 0,
+                                  *self.FAST, stderr=slave)
+        finally:
+            os.close(slave)
+        shown = b""
+        while shown.count(b"verified") < 2:
+            self.readable(master, "progress, after %r" % shown)
+            shown += os.read(master, 1 << 16)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(PATIENCE), 130)
+        while select.select([master], [], [], 0)[0]:
+            try:
+                shown += os.read(master, 1 << 16)
+            except OSError:
+                break
+        self.assertEqual(shown.count(b"\n"), 1)     # after ^C
+        self.assertTrue(shown.endswith(b" \r"), shown)
+        self.assertIn(b" sent, ", process.stdout.read())
+
+    def test_usage(self):
+        """2: two forms of the summary at once."""
+        process = self.client("-c", 1, "--json", "--histogram")
+        self.assertEqual(self.outcome(process)[0], 2)

@@ -25,7 +25,7 @@ import struct
 import sys
 import threading
 from time import monotonic
-from typing import Any, Optional, Tuple, Type
+from typing import Any, Optional, Set, Tuple, Type
 
 from .handler import EchoHandler, Peer, takes_turns
 from .loop import NEVER, SelectorTCPServer
@@ -164,12 +164,13 @@ class EchoServer(SelectorTCPServer):
             self._turn()
         logger.info("served %s", self.peers.totals())
 
+    def descriptors(self) -> Set[int]:
+        numbers = super().descriptors()
+        numbers.update(request.fileno() for request in self.peers)
+        return numbers
+
     def let_go(self, keep: Any = None) -> None:
-        """Close, in a forked child, all but the connection that it serves."""
-        super().let_go()
-        for request in self.peers:
-            if request is not keep:
-                request.close()
+        super().let_go(keep)
         self._attentive = False
 
     def sweep(self, now: float) -> float:
@@ -232,27 +233,35 @@ class EchoServer(SelectorTCPServer):
             return False  # it was there and is gone again (bpo-7995)
         except (OSError, MemoryError) as error:
             return self._pause(error)
-        peer = self.peer_class(request, client_address, getattr(
-            self.RequestHandlerClass, "reply", bytes.upper))
-        self.peers[request] = peer
-        self._due = min(self._due, peer.since + self.idle_timeout / 10
-                        if self.idle_timeout else NEVER)
         try:
+            self._register(request, client_address)
             if self.verify_request(request, client_address):
                 self.process_request(request, client_address)
             else:
                 self.shutdown_request(request)
         except (OSError, MemoryError) as error:
-            peer.ends("error")
-            self.shutdown_request(request)
+            self._turn_away(request)
             return self._pause(error)
         except Exception:
             self.handle_error(request, client_address)
             self.shutdown_request(request)
         except BaseException:
-            self.shutdown_request(request)
+            self._turn_away(request)
             raise
         return True
+
+    def _register(self, request: Any, client_address: Any) -> None:
+        peer = self.peer_class(request, client_address, getattr(
+            self.RequestHandlerClass, "reply", bytes.upper))
+        self.peers[request] = peer
+        if self.idle_timeout:
+            self._due = min(self._due, peer.since + self.idle_timeout / 10)
+
+    def _turn_away(self, request: Any) -> None:
+        """Reset a connection that cannot be served."""
+        if request in self.peers:
+            self.peers.reset(self.peers[request], "error")
+        self.close_request(request)
 
     def _pause(self, error: Exception) -> bool:
         """Let the listener rest, since the means to accept have run out."""

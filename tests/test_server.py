@@ -25,6 +25,7 @@ import echoserver
 from echoserver import EchoHandler, EchoServer, ThreadingEchoServer
 from echoserver import blocking, loop
 from echoserver import server as module
+from echoserver.handler import Peer
 
 from .support import PATIENCE, TestCase, until
 
@@ -860,6 +861,24 @@ class AcceptTests(ServerTestCase):
                 until(lambda: self.lines(log, "ERROR"), "the complaint")
                 self.bounded(server.shutdown)
 
+    def test_out_of_memory_for_a_peer(self):
+        """It costs that connection, one line, and no more."""
+        failures = [OSError(errno.ENOMEM, "Cannot allocate memory")]
+
+        def peer_class(server, *args):
+            if failures:
+                raise failures.pop()
+            return Peer(*args)
+
+        log = self.capture_log()
+        server = self.start(type("Server", (ThreadingEchoServer,),
+                                 {"peer_class": peer_class}))
+        with mock.patch.object(module, "PAUSE", 0.01):
+            with self.connect(server.server_address) as s:
+                self.assertEnds(s)
+            self.assertServes(server)
+        self.assertEqual(len(self.lines(log, "WARNING")), 1)
+
     def test_thread_that_has_ended(self):
         """It is kept by nobody (bpo-37193)."""
         threads = []
@@ -947,7 +966,8 @@ class HookTests(ServerTestCase):
         with self.connect(server.server_address) as s:
             with self.assertRaises(SystemExit):
                 server.serve_forever()
-            self.assertEnds(s)
+            with self.assertRaises(ConnectionResetError):
+                s.recv(1)
         self.assertEqual(len(server.peers), 0)
 
     def test_process_request_raises(self):

@@ -21,7 +21,7 @@ import socketserver
 import sys
 import threading
 from time import monotonic
-from typing import Any, Callable, Optional, Tuple, Type, TypeVar
+from typing import Any, Callable, Optional, Set, Tuple, Type, TypeVar
 
 from .address import listen_addresses
 
@@ -255,19 +255,28 @@ class SelectorTCPServer(socketserver.TCPServer):
         """Undo watch()."""
         self._selector.unregister(file)
 
-    def let_go(self) -> None:
-        """Close, in a forked child, all that only its parent may use.
+    def let_go(self, keep: Any = None) -> None:
+        """Close, in a forked child, all but keep that is its parent's.
 
-        Otherwise the port stays bound for as long as the child lives.
+        Otherwise the port stays bound for as long as the child lives.  They
+        are closed by their numbers, since the thousand sockets of a busy
+        parent take milliseconds one by one.
         """
-        for key in list(self._selector.get_map().values()):
-            file: Any = key.fileobj
-            file.close()
-        self._selector.close()
-        self._waker.close()
-        self.socket.close()
+        numbers = self.descriptors()
+        if keep is not None:
+            numbers.discard(keep.fileno())
+        # No object is to close its number again, which may be another's then.
+        self._inherited = list(vars(self).values())
+        close_descriptors(numbers)
         self._loop_thread = None
         self._loop_ended.set()  # here there is none to wait for
+
+    def descriptors(self) -> Set[int]:
+        """Return the numbers of all that this server has open."""
+        numbers: Set[Any] = set(self._selector.get_map())
+        numbers.update((self._waker.fileno(), self.socket.fileno(),
+                        getattr(self._selector, "fileno", lambda: -1)()))
+        return numbers - {-1}
 
     def _turn(self) -> None:
         """Wait for something to happen, and have it handled."""
@@ -299,6 +308,10 @@ class SelectorTCPServer(socketserver.TCPServer):
         except OSError:
             pass  # enough bytes are under way, or there is no loop any more
 
+    def wakeup_fd(self) -> int:
+        """Return what signal.set_wakeup_fd() takes, to wake this loop."""
+        return self._waker.fileno()
+
     def _watch_listener(self) -> None:
         if not self._watching and self.socket.fileno() >= 0:
             self.watch(self.socket, self._accept_ready)
@@ -315,3 +328,12 @@ class SelectorTCPServer(socketserver.TCPServer):
     def accept_ready(self) -> None:
         """Called by the loop when a client waits."""
         self._handle_request_noblock()  # type: ignore
+
+
+def close_descriptors(numbers: Set[int]) -> None:
+    """Close them in runs, a system call each where there is such a call."""
+    for first in sorted(n for n in numbers if n - 1 not in numbers):
+        last = first
+        while last + 1 in numbers:
+            last += 1
+        os.closerange(first, last + 1)

@@ -4,13 +4,14 @@ Their handlers may block: the code is the lesson's, from top to bottom.
 """
 
 import collections
+import contextlib
 import errno
 import itertools
 import queue
 import signal
 import socket
 import socketserver
-from typing import Any, Deque, Dict, Optional
+from typing import Any, Deque, Dict, Iterator, Optional
 
 from .child import GRACE, Child, ChildRegistry, SharedPeer
 from .server import EchoServer
@@ -112,7 +113,7 @@ class ForkingEchoServer(EchoServer):
     def _serve_one(self, request: Any, client_address: Any) -> int:
         """Serve a connection, in the child; the parent closes the books."""
         peer = self.peers[request]
-        self.let_go(keep=request)
+        self.let_go(request)
         self.peers = ChildRegistry()
         self.peers[request] = peer
         try:
@@ -168,20 +169,33 @@ def serve_as_child(server: EchoServer, tie: socket.socket) -> int:
             server.ignore(tie)
             server.stop()
 
-    with server:
-        stop_on(server, signal.SIGTERM)
+    with server, stop_on(server, signal.SIGTERM):
         server.watch(tie, told)
         server.serve_forever()
+        server.drain()
     return 1 if server.peers.cut_short else 0
 
 
-def stop_on(server: EchoServer, *signals: int) -> None:
+@contextlib.contextmanager
+def stop_on(server: EchoServer, *signals: int) -> Iterator[None]:
     """Drain server on the first of signals, end the drain on the second.
 
     The handler does no more than stop() does, a flag and a byte: a log line
-    or an exception in a signal handler could land anywhere (bpo-24283).
+    or an exception in a signal handler could land anywhere (bpo-24283).  The
+    interpreter itself wakes the loop, for when another thread takes the
+    signal, or it comes just before the loop waits.
+
+    Afterwards the signals are ignored: the program is about to exit, with a
+    status that tells of the drain.
     """
     seen = itertools.count()
     for number in signals:
         signal.signal(number, lambda number, frame:
                       server.stop(0 if next(seen) else None))
+    signal.set_wakeup_fd(server.wakeup_fd())
+    try:
+        yield
+    finally:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)
+        signal.set_wakeup_fd(-1)

@@ -19,7 +19,8 @@ import sys
 from typing import Callable, List, Optional
 
 from . import __version__
-from .diagnosis import CLOSED_OUTPUT, INTERRUPTED, USAGE, tell
+from .diagnosis import (CLOSED_OUTPUT, INTERRUPTED, USAGE, discard_output,
+                        tell)
 
 __all__ = ["main"]
 
@@ -66,12 +67,12 @@ def main(argv: Optional[List[str]] = None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         return INTERRUPTED
     except BrokenPipeError:
-        _discard_output()
+        discard_output()
         return CLOSED_OUTPUT
     except OSError as error:
         # The connection's are dealt with where it is.  What is left is the
         # output: a full disk, say.
-        _discard_output()
+        discard_output()
         tell("standard output cannot be written: %s"
              % (error.strerror or error))
         return USAGE
@@ -85,17 +86,6 @@ def _run(args: argparse.Namespace) -> int:
     else:
         from .pipe import run
     return run(args)
-
-
-def _discard_output() -> None:
-    """Let what is still in the buffer go nowhere.
-
-    The interpreter flushes it at exit and would complain (see the note on
-    SIGPIPE in the documentation of the signal module).
-    """
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
 
 
 def _parse(argv: Optional[List[str]]) -> argparse.Namespace:

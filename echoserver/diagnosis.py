@@ -1,7 +1,8 @@
 """What went wrong, as one line for a person and one number for a script.
 
-Shared by the three faces of the client program.  The line begins with a word
-that says whose fault it is likely to be:
+Shared by the three faces of the client program (discard_output() by the
+server's, too).  The line begins with a word that says whose fault it is likely
+to be:
 
     REFUSED   nothing listens there, or the way there is closed
     DNS       the name has no address
@@ -14,6 +15,7 @@ Then come the address, what happened, and what to try.  What was sent and
 received is shown by WrongEcho alone, which keeps it short.
 """
 
+import os
 import socket
 import sys
 from typing import Optional, Tuple
@@ -23,7 +25,7 @@ from .connection import Address, Connection
 from .verifier import WrongEcho
 
 __all__ = ["CLOSED_OUTPUT", "INTERRUPTED", "NETWORK", "OK", "USAGE", "WRONG",
-           "diagnose", "tell"]
+           "diagnose", "discard_output", "tell"]
 
 # Exit codes.  The last two are 128 and a signal, SIGINT and SIGPIPE, as the
 # shell counts them for the programs that those signals end.
@@ -98,3 +100,14 @@ def tell(line: str, end: str = "\n") -> None:
             print(line, file=sys.stderr, end=end, flush=True)
         except OSError:
             pass
+
+
+def discard_output() -> None:
+    """Let what is still in the buffer go nowhere.
+
+    The interpreter flushes it at exit and would complain (see the note on
+    SIGPIPE in the documentation of the signal module).
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)

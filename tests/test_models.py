@@ -971,6 +971,54 @@ class EventsOnlyTest(ModelTestCase):
             self.asks(self.connect(server.server_address))
         self.assertEqual(threading.active_count(), before + 1)
 
+    def test_memory(self):
+        """An idle connection costs less than 3 KiB."""
+        server = self.program("-m", "echoserver", "0", "-m", "events")
+        address = self.address(server)
+
+        def resident():
+            return int(re.search(r"VmRSS:\s+(\d+)",
+                                 self.proc(server, "status")).group(1))
+
+        for _ in range(100):
+            self.asks(self.connect(address))
+        before = resident()
+        crowd = [self.connect(address) for _ in range(500)]
+        for s in crowd:
+            self.asks(s)
+        self.assertLess((resident() - before) / len(crowd), 3)
+
+    def test_out_of_descriptors(self):
+        """The rest waits, without a spin, and is served when it can be."""
+        server = self.program("-c", """if 1:
+            import resource, runpy, sys
+            resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))
+            sys.argv[1:] = ["0", "--model", "events", "--idle-timeout", "0"]
+            runpy.run_module("echoserver", run_name="__main__")
+            """)
+
+        def used():
+            return sum(map(int, self.proc(server, "stat").split()[13:15]))
+
+        address = self.address(server)
+        crowd = [self.connect(address) for _ in range(30)]
+        for s in crowd:
+            s.sendall(b"hello")
+        while b"no means" not in self.read_line(server.stderr):
+            pass
+        began, before = time.monotonic(), used()
+        for s in crowd:
+            self.assertEqual(self.receive(s, 5), b"HELLO")
+            s.close()
+        took = time.monotonic() - began
+        ticks = used() - before
+        self.assertLess(ticks / os.sysconf("SC_CLK_TCK"), 0.2 + took / 5)
+        server.terminate()
+        lines = server.communicate(timeout=PATIENCE)[1].splitlines()
+        again = [line for line in lines if b"no means" in line]
+        self.assertLessEqual(len(again), took + 1)
+
+
 @unittest.skipUnless("processes" in MODELS, "there is no fork() here")
 class ChildrenTest(ModelTestCase):
     server_class = MODELS.get("processes")
@@ -1051,3 +1099,21 @@ class ChildrenTest(ModelTestCase):
         server.server_close()
         self.assertEqual(self.rest(s), (b"HELLO", "eof"))
         self.assertEqual(os.waitpid(number, 0)[1], 7 << 8)
+
+    def test_port_of_a_server_that_was_killed(self):
+        """Its children hold no listener, and end with their peers."""
+        old = self.run_program("echoserver", "0", "--model", "processes")
+        line = self.read_line(old.stdout).decode()
+        address = "127.0.0.1", int(re.search(r"port (\d+)", line).group(1))
+        s = self.connect(address)
+        self.asks(s)
+        old.kill()
+        old.wait(PATIENCE)
+        server = self.server_class.start(address)
+        self.addCleanup(server.server_close)
+        self.asks(s)
+        self.answers(server)
+        s.shutdown(socket.SHUT_WR)
+        self.assertEqual(self.rest(s), (b"", "eof"))
+        # its last process to end closes it
+        self.assertEqual(self.read_line(old.stdout), b"")

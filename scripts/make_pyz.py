@@ -1,0 +1,112 @@
+"""Write one file that is the server and the client: echoserver.pyz
+
+    python3 echoserver.pyz [port] [options]                 the server
+    python3 echoserver.pyz client [host] [port] [options]   the client
+
+Python runs a zip file that has a __main__.py, so the file is copied to a host
+and that is all.  It works as a place to import from, too:
+
+    PYTHONPATH=echoserver.pyz python3 -m echoserver.client
+
+The same sources give the same bytes on every host and Python, so that two
+copies can be compared by their checksums.  Therefore names are sorted, times
+and permissions are fixed, and nothing is compressed: the output of deflate
+depends on the zlib that is at hand.
+"""
+
+import argparse
+import io
+import os
+import sys
+import zipfile
+from typing import Iterator, List, Optional, Tuple
+
+__all__ = ["build", "main"]
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+SHEBANG = b"#!/usr/bin/env python3\n"
+
+EPOCH = (1980, 1, 1, 0, 0, 0)   # the first moment that a zip file can name
+UNIX = 3                        # the system whose permissions are meant
+PERMISSIONS = 0o100644 << 16
+
+MAIN = b'''\
+"""echoserver in one file: the server, or with the word client the client."""
+
+import os
+import sys
+
+
+def run_client():
+    from echoserver import client
+    sys.argv[:2] = [os.path.basename(sys.argv[0]) + " client"]
+    return client.main()
+
+
+def run_server():
+    from echoserver import __main__ as server
+
+    def make_parser(make_parser=server.make_parser):
+        parser = make_parser()
+        parser.prog = name = os.path.basename(sys.argv[0])
+        parser.epilog += ("\\nThis file is the client, too: "
+                          "python3 %s client [host] [port]\\n" % name)
+        return parser
+
+    server.make_parser = make_parser
+    return server.main()
+
+
+if __name__ == "__main__":
+    sys.exit(run_client() if sys.argv[1:2] == ["client"] else run_server())
+'''
+
+
+def contents() -> Iterator[Tuple[str, bytes]]:
+    """Yield what the file is made of: (name in it, bytes), in order."""
+    yield "__main__.py", MAIN
+    for name in sorted(os.listdir(os.path.join(ROOT, "echoserver"))):
+        if name.endswith(".py") or name == "py.typed":
+            with open(os.path.join(ROOT, "echoserver", name), "rb") as source:
+                yield "echoserver/" + name, source.read()
+
+
+def build() -> bytes:
+    """Return the bytes of the file."""
+    archive = io.BytesIO()
+    archive.write(SHEBANG)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as target:
+        for name, data in contents():
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.create_system = UNIX
+            entry.external_attr = PERMISSIONS
+            target.writestr(entry, data)
+    return archive.getvalue()
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run the program; return its exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", metavar="FILE",
+                        default="echoserver.pyz",
+                        help="where to write it (default %(default)s)")
+    args = parser.parse_args(argv)
+    data = build()
+    try:
+        # in one step, since a server may be running from the old one
+        with open(args.output + ".new", "wb") as output:
+            output.write(data)
+        os.chmod(output.name, 0o755)
+        os.replace(output.name, args.output)
+    except OSError as error:
+        print("cannot write %s: %s" % (args.output, error.strerror),
+              file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,12 +12,14 @@ What the loop does when it is woken, when the clock demands it, and when a
 client waits, is for the derived class to say.
 """
 
+import array
 import contextlib
 import errno
 import os
 import selectors
 import socket
 import socketserver
+import struct
 import sys
 import threading
 from time import monotonic
@@ -39,6 +41,16 @@ INHERITS = sys.platform.startswith("linux")
 # What socket() and bind() report of an address that this host does not have,
 # or whose family is switched off.
 NO_SUCH_ADDRESS = errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL
+
+# A packet filter for a listener, in the classic instructions of BPF (code, two
+# jumps, operand): drop what begins a connection, pass all else.
+SO_ATTACH_FILTER = 26   # Python has no name for it
+DROP_CALLS = array.array("B", b"".join(struct.pack("=HBBI", *line) for line in (
+    (0x30, 0, 0, 13),           # load the TCP header's byte of flags
+    (0x54, 0, 0, 0x12),         # keep SYN and ACK of them
+    (0x15, 0, 1, 0x02),         # if it is SYN alone,
+    (0x06, 0, 0, 0),            # drop the packet
+    (0x06, 0, 0, 0xFFFFFFFF))))
 
 Self = TypeVar("Self", bound="SelectorTCPServer")
 
@@ -91,6 +103,7 @@ class SelectorTCPServer(socketserver.TCPServer):
         self._due = NEVER           # when sweep() has something to do
         self._watching = False      # whether the selector has the listener
         self._listening = False
+        self._adopted = False       # whether others may use the listener
         with contextlib.ExitStack() as opened:
             self._selector = opened.enter_context(selectors.DefaultSelector())
             self._alarm, self._waker = map(opened.enter_context,
@@ -164,6 +177,22 @@ class SelectorTCPServer(socketserver.TCPServer):
         """
         request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    def ignore_callers(self) -> None:
+        """Have the system ignore who calls from now on; where that is Linux.
+
+        Whom the system takes between the last accept() and the close() of the
+        listener is reset.  Who is ignored calls again after a second, and is
+        refused.  A listener that was adopted is left as it is: others use it.
+        """
+        if not INHERITS or self._adopted:
+            return
+        address, size = DROP_CALLS.buffer_info()
+        try:
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER,
+                                   struct.pack("@HP", size // 8, address))
+        except OSError:
+            pass  # forbidden, by a container perhaps
+
     def adopt(self, listener: socket.socket) -> None:
         """Serve on a listening socket that somebody else has made.
 
@@ -172,6 +201,7 @@ class SelectorTCPServer(socketserver.TCPServer):
         """
         self.socket.close()
         self.socket = listener
+        self._adopted = True
         self.address_family = listener.family
         self.server_address = listener.getsockname()
         self.server_activate()

@@ -39,7 +39,7 @@ try:
 except ImportError:  # Windows
     FIONREAD = TIOCOUTQ = 0  # type: ignore
 
-__all__ = ["Registry"]
+__all__ = ["LAST_CALL", "Registry", "reset_on_close"]
 
 logger = logging.getLogger("echoserver")
 
@@ -134,11 +134,7 @@ class Registry(Dict[Any, Peer]):
         with self.closing:
             peer.ends(reason)
             peer.aborted = True
-            try:
-                peer.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
-                                        RESET_ON_CLOSE)
-            except OSError:
-                pass  # it is closed
+            reset_on_close(peer.request)
 
     def sweep_idle(self, now: float, idle_timeout: float) -> float:
         """End what has been idle too long; return when to look again.
@@ -195,6 +191,14 @@ class Registry(Dict[Any, Peer]):
         return ("%d connections, %d bytes in, %d bytes out (%s)"
                 % (sum(self.ended.values()), self.bytes_in, self.bytes_out,
                    reasons))
+
+
+def reset_on_close(request: Any) -> None:
+    try:
+        request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                           RESET_ON_CLOSE)
+    except OSError:
+        pass  # it is closed
 
 
 def shut(request: Any, how: int) -> None:

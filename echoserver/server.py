@@ -29,7 +29,7 @@ from typing import Any, Optional, Set, Tuple, Type
 
 from .handler import EchoHandler, Peer, takes_turns
 from .loop import NEVER, SelectorTCPServer
-from .registry import Registry
+from .registry import LAST_CALL, Registry, reset_on_close
 
 __all__ = ["EchoServer"]
 
@@ -147,14 +147,16 @@ class EchoServer(SelectorTCPServer):
         """Let the connections come to their end; see above."""
         self._loop_thread = threading.get_ident()
         self._draining_since = monotonic()
-        self.socket.setblocking(False)
-        for _ in range(self.request_queue_size):
-            if not self._handle_request_noblock():
-                break
-        self.socket.close()
         self._at_limit = False
         self._attentive = True
         self._due = 0.0
+        self.ignore_callers()
+        self._accept_rest()
+        # for who is in the midst of the TCP handshake
+        while monotonic() < self._draining_since + min(LAST_CALL, self.grace):
+            self._turn()
+        self._accept_rest()
+        self.socket.close()
         while self.peers and monotonic() < self._draining_since + self.grace:
             self._turn()
         end = monotonic() + LAST_MOMENT
@@ -163,6 +165,12 @@ class EchoServer(SelectorTCPServer):
                 self.peers.cut(peer, "drain")
             self._turn()
         logger.info("served %s", self.peers.totals())
+
+    def _accept_rest(self) -> None:
+        self.socket.setblocking(False)
+        for _ in range(self.request_queue_size):
+            if not self._handle_request_noblock():
+                break
 
     def descriptors(self) -> Set[int]:
         numbers = super().descriptors()
@@ -259,8 +267,9 @@ class EchoServer(SelectorTCPServer):
 
     def _turn_away(self, request: Any) -> None:
         """Reset a connection that cannot be served."""
+        reset_on_close(request)
         if request in self.peers:
-            self.peers.reset(self.peers[request], "error")
+            self.peers[request].ends("error")
         self.close_request(request)
 
     def _pause(self, error: Exception) -> bool:

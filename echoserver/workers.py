@@ -111,6 +111,7 @@ class Workers(EchoServer):
 
     def drain(self) -> None:
         self._draining_since = monotonic()
+        self.ignore_callers()
         self.stop()     # and with it a worker that was made meanwhile
         self._wanted = []
         self.socket.close()

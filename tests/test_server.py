@@ -874,8 +874,7 @@ class AcceptTests(ServerTestCase):
         server = self.start(type("Server", (ThreadingEchoServer,),
                                  {"peer_class": peer_class}))
         with mock.patch.object(module, "PAUSE", 0.01):
-            with self.connect(server.server_address) as s:
-                self.assertEnds(s)
+            self.assertBreaks(server)
             self.assertServes(server)
         self.assertEqual(len(self.lines(log, "WARNING")), 1)
 

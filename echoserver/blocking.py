@@ -11,7 +11,8 @@ import queue
 import signal
 import socket
 import socketserver
-from typing import Any, Deque, Dict, Iterator, Optional
+import threading
+from typing import Any, Callable, Deque, Dict, Iterator, Optional
 
 from .child import GRACE, Child, ChildRegistry, SharedPeer
 from .server import EchoServer
@@ -21,6 +22,7 @@ __all__ = ["ForkingEchoServer", "ThreadingEchoServer", "serve_as_child",
 
 # Seconds for which a thread without a connection waits for another.
 SPARE = 1.0
+START = 2.0     # seconds that a new thread may take to begin
 
 
 class ThreadingEchoServer(socketserver.ThreadingTCPServer, EchoServer):
@@ -52,10 +54,7 @@ class ThreadingEchoServer(socketserver.ThreadingTCPServer, EchoServer):
         try:
             work = self._spare.pop()
         except IndexError:
-            try:
-                super().process_request(request, client_address)
-            except RuntimeError as error:  # all that start() says of EAGAIN
-                raise OSError(errno.EAGAIN, str(error)) from error
+            start_thread(self.process_request_thread, request, client_address)
         else:
             work.put((request, client_address))
 
@@ -80,6 +79,31 @@ class ThreadingEchoServer(socketserver.ThreadingTCPServer, EchoServer):
         self._closed = True
         while self._spare:
             self._spare.pop().put(None)
+
+
+class Moment(threading.Event):
+
+    """An Event that nobody waits for longer than START seconds."""
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        return super().wait(START)
+
+
+def start_thread(target: Callable[..., None], *args: Any) -> None:
+    """Start a daemon thread; raise OSError if that cannot be.
+
+    Thread.start() waits for ever for a thread that finds no memory in its
+    first moments (gh-140746).  What it waits for is not public; where it has
+    another name, this is just start().
+    """
+    thread = threading.Thread(target=target, args=args, daemon=True)
+    setattr(thread, "_started", Moment())
+    try:
+        thread.start()
+    except RuntimeError as error:  # all that it says of EAGAIN
+        raise OSError(errno.EAGAIN, str(error)) from error
+    if thread.ident is None:
+        raise OSError(errno.EAGAIN, "a thread did not begin")
 
 
 class ForkingEchoServer(EchoServer):

@@ -27,6 +27,7 @@ import unittest
 from unittest import mock
 
 from echoserver import EchoHandler
+from echoserver import blocking as blocking_module
 from echoserver import registry as registry_module
 from echoserver import server as server_module
 from echoserver.models import MODELS
@@ -915,6 +916,27 @@ class ThreadStartTest(ModelTestCase):
         self.answers(server)
         self.assertEqual(len(self.log("ERROR no means")), 1)
         self.assertEqual(self.log("Traceback"), [])
+
+
+    def test_thread_that_does_not_begin(self):
+        """The loop does not wait for it (gh-140746)."""
+        begins = itertools.count()
+        real = threading.Thread._bootstrap
+
+        def bootstrap(thread):
+            if next(begins) != 1:  # the server itself is the first
+                real(thread)
+
+        # where the threading module keeps such a thread for ever
+        self.addCleanup(threading._limbo.clear)
+        mock.patch.object(blocking_module, "START", 0.05).start()
+        mock.patch.object(server_module, "PAUSE", 0.05).start()
+        mock.patch.object(threading.Thread, "_bootstrap", bootstrap).start()
+        server = self.serve()
+        with self.assertRaises(ConnectionError):
+            self.asks(self.connect(server.server_address))
+        self.answers(server)
+        self.assertEqual(len(self.log("ERROR no means")), 1)
 
 
 class PoolSizeTest(ModelTestCase):

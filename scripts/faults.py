@@ -1,0 +1,209 @@
+"""Rude peers: what clients and networks do to a server, on purpose.
+
+Each fault is a function that is given a connected socket and a generator of
+random numbers, and misbehaves.  What it expects of the server it checks, and
+raises Broken when the server fails it; what it does to itself it swallows.
+RUDE lists them all, with how many of 10,000 each is to be.
+"""
+
+import collections
+import random
+import select
+import socket
+import struct
+import sys
+import threading
+import time
+from typing import Any, Callable, List, Tuple
+
+__all__ = ["Broken", "Fault", "RUDE", "inject"]
+
+# share: of 10,000; at_once: how many at the same time
+Fault = collections.namedtuple("Fault", "name share at_once run")
+
+LINGER_0 = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+TCP_REPAIR = 19             # Linux; the socket module has no name for it
+SECOND = 1.0                # between the bytes of the slowest peer
+MUCH = 100 << 20            # bytes, for the peer that sends too much
+PATIENCE = 30.0             # seconds, for every wait
+
+
+class Broken(Exception):
+
+    """The server did not do what it should have done for a rude peer."""
+
+
+def connect(address: Tuple[str, int]) -> socket.socket:
+    s = socket.create_connection(address, PATIENCE)
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return s
+
+
+def expect(s: socket.socket, data: bytes, then_end: bool = False) -> None:
+    """Receive exactly data, and the end of the stream if so wanted."""
+    got = b""
+    try:
+        while len(got) < len(data) + then_end:
+            more = s.recv(65536)
+            if not more:
+                break
+            got += more
+    except socket.timeout:
+        raise Broken("waited %g s for a reply or the end" % PATIENCE)
+    except ConnectionError as error:
+        raise Broken("instead of a reply or the end: %s" % error)
+    if got != data:
+        raise Broken("wrong reply: %r for %r" % (got[:40], data[:40]))
+
+
+def reset(s: socket.socket) -> None:
+    """Close with a reset."""
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
+    s.close()
+
+
+def reset_at_connect(s: socket.socket, rng: random.Random) -> None:
+    reset(s)
+
+
+def reset_mid_send(s: socket.socket, rng: random.Random) -> None:
+    """Leave while a part of a message is still in our own kernel."""
+    s.setblocking(False)
+    s.send(b"m" * rng.randrange(1, 1 << 20))
+    reset(s)
+
+
+def reset_with_reply_pending(s: socket.socket, rng: random.Random) -> None:
+    """Leave when the reply is there, unread."""
+    s.sendall(b"p" * rng.randrange(1, 100000))
+    if not select.select([s], [], [], PATIENCE)[0]:
+        raise Broken("no reply within %g s" % PATIENCE)
+    reset(s)
+
+
+def half_open(s: socket.socket, rng: random.Random) -> None:
+    """Vanish without a word, as a host does that loses its power.
+
+    Linux lets those who may administer the network close a socket so that
+    nothing is sent.  Others stay mute, which looks the same to the server,
+    until it ends the connection for being idle.
+    """
+    s.sendall(b"hello")
+    expect(s, b"HELLO")
+    try:
+        s.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+    except OSError:
+        expect(s, b"", then_end=True)
+
+
+def silent(s: socket.socket, rng: random.Random) -> None:
+    """Say nothing, until the server ends the connection for being idle."""
+    expect(s, b"", then_end=True)
+
+
+def one_byte_a_second(s: socket.socket, rng: random.Random) -> None:
+    for _ in range(3):
+        s.sendall(b"a")
+        expect(s, b"A")
+        time.sleep(SECOND)
+    reset(s)
+
+
+def never_reading(s: socket.socket, rng: random.Random) -> None:
+    """Send and never read, until the server cuts the connection."""
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    try:
+        while True:
+            s.sendall(b"n" * 65536)
+    except socket.timeout:
+        raise Broken("was not cut within %g s" % PATIENCE)
+    except ConnectionError:
+        pass
+
+
+def send_much_and_leave(s: socket.socket, rng: random.Random) -> None:
+    """Send 100 MB as fast as the server takes it, and leave."""
+    s.setblocking(False)
+    block, left = memoryview(b"x" * (256 << 10)), MUCH
+    while left > 0:
+        readable, writable, _ = select.select([s], [s], [], PATIENCE)
+        if not readable and not writable:
+            raise Broken("moved no byte for %g s" % PATIENCE)
+        if readable and not s.recv(256 << 10):
+            raise Broken("the stream ended")
+        if writable:
+            left -= s.send(block)
+    s.close()
+
+
+def close_both_sides(s: socket.socket, rng: random.Random) -> None:
+    s.sendall(b"c" * rng.randrange(1, 65536))
+    s.shutdown(socket.SHUT_RDWR)
+    s.close()
+
+
+def out_of_band(s: socket.socket, rng: random.Random) -> None:
+    """Mark a byte as urgent.
+
+    It is not in the stream (RFC 6093, section 3.4: TCP's urgent byte is taken
+    out, unless the receiver sets SO_OOBINLINE), so it has no echo; the bytes
+    around it do.
+    """
+    s.sendall(b"before")
+    s.send(b"!", socket.MSG_OOB)
+    s.sendall(b"after")
+    s.shutdown(socket.SHUT_WR)
+    expect(s, b"BEFOREAFTER", then_end=True)
+
+
+RUDE = [
+    Fault("reset at connect", 3000, 8, reset_at_connect),
+    Fault("reset in mid-send", 2000, 8, reset_mid_send),
+    Fault("reset, reply pending", 1680, 8, reset_with_reply_pending),
+    Fault("half-open", 500, 100, half_open),
+    Fault("silent", 500, 100, silent),
+    Fault("one byte a second", 300, 100, one_byte_a_second),
+    Fault("never reading", 200, 40, never_reading),
+    Fault("100 MB and leaving", 20, 2, send_much_and_leave),
+    Fault("both sides closed", 1000, 8, close_both_sides),
+    Fault("out-of-band bytes", 800, 8, out_of_band),
+]
+
+
+def inject(fault: Any, address: Tuple[str, int], times: int, seed: Any = 0,
+           progress: Callable[[int], None] = lambda done: None) -> List[str]:
+    """Do it so many times; return what the server did wrong."""
+    problems = []  # type: List[str]
+    numbers = iter(range(times))
+
+    def work() -> None:
+        for number in numbers:  # one iterator for all: each takes the next
+            rng = random.Random("%s/%s/%d" % (seed, fault.name, number))
+            try:
+                do_once(fault, address, rng)
+            except (Broken, OSError) as error:
+                problems.append("%s %d: %s" % (fault.name, number, error))
+
+    threads = [threading.Thread(target=work, daemon=True)
+               for _ in range(min(fault.at_once, times))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(0.2)
+            progress(times - numbers.__length_hint__())
+    return problems
+
+
+def do_once(fault: Any, address: Tuple[str, int], rng: random.Random) -> None:
+    """Connect, misbehave, and leave with a reset if it has not left yet.
+
+    Resets leave no connection in TIME_WAIT, of which 10,000 would use up the
+    ports that a host has for outgoing connections.
+    """
+    s = connect(address)
+    try:
+        fault.run(s, rng)
+    finally:
+        if s.fileno() >= 0:
+            reset(s)

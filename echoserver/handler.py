@@ -139,10 +139,10 @@ class EchoHandler(socketserver.StreamRequestHandler):
 
     - reply(data) -> bytes, a static method: what is sent for what came, of
       the same length.  Works in every model.
-    - handle(): as in socketserver, with self.rfile and self.wfile.  Such a
-      handler moves its bytes itself, unseen by the server's registry: it
-      stores time.monotonic() in self.peer.progress, or is judged idle by its
-      age.
+    - setup(), handle(), finish(): as in socketserver, with self.rfile and
+      self.wfile.  Such a handler moves its bytes itself, unseen by the
+      server's registry: it stores time.monotonic() in self.peer.progress, or
+      is judged idle by its age.
     """
 
     reply: Any = staticmethod(bytes.upper)
@@ -168,6 +168,7 @@ class EchoHandler(socketserver.StreamRequestHandler):
 def takes_turns(handler_class: Any) -> bool:
     """Whether a handler does nothing but call Peer.turn() until it is False.
 
-    So do EchoHandler and those that override reply() only.
+    So do EchoHandler, and classes that override no more than reply().
     """
-    return getattr(handler_class, "handle", None) is EchoHandler.handle
+    return all(getattr(handler_class, name, None) is getattr(EchoHandler, name)
+               for name in ("__init__", "setup", "handle", "finish"))

@@ -31,9 +31,9 @@ __all__ = ["NEVER", "SelectorTCPServer"]
 
 NEVER = float("inf")
 
-# Python on Windows cannot be interrupted in a wait (gh-74157): none is longer
-# than half a second there, and Ctrl-C is noticed at its end.
-LONGEST_WAIT = 0.5 if os.name == "nt" else None
+# Seconds.  Python on Windows cannot be interrupted in a wait (gh-74157), and
+# notices Ctrl-C at its end.  Elsewhere, epoll() takes no more than 24 days.
+LONGEST_WAIT = 0.5 if os.name == "nt" else 3600.0
 
 # Whether accepted sockets have the options of their listener.
 INHERITS = sys.platform.startswith("linux")
@@ -45,12 +45,13 @@ NO_SUCH_ADDRESS = errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL
 # A packet filter for a listener, in the classic instructions of BPF (code, two
 # jumps, operand): drop what begins a connection, pass all else.
 SO_ATTACH_FILTER = 26   # Python has no name for it
-DROP_CALLS = array.array("B", b"".join(struct.pack("=HBBI", *line) for line in (
-    (0x30, 0, 0, 13),           # load the TCP header's byte of flags
-    (0x54, 0, 0, 0x12),         # keep SYN and ACK of them
-    (0x15, 0, 1, 0x02),         # if it is SYN alone,
-    (0x06, 0, 0, 0),            # drop the packet
-    (0x06, 0, 0, 0xFFFFFFFF))))
+DROP_CALLS = array.array("B", b"".join(
+    struct.pack("=HBBI", *line) for line in (
+        (0x30, 0, 0, 13),           # load the TCP header's byte of flags
+        (0x54, 0, 0, 0x12),         # keep SYN and ACK of them
+        (0x15, 0, 1, 0x02),         # if it is SYN alone,
+        (0x06, 0, 0, 0),            # drop the packet
+        (0x06, 0, 0, 0xFFFFFFFF))))
 
 Self = TypeVar("Self", bound="SelectorTCPServer")
 
@@ -161,8 +162,9 @@ class SelectorTCPServer(socketserver.TCPServer):
         inherits non-blocking mode instead (bpo-7995).
         """
         request, client_address = super().get_request()
+        if not INHERITS or request.gettimeout() is not None:
+            request.setblocking(True)  # whatever socket.setdefaulttimeout() is
         if not INHERITS:
-            request.setblocking(True)
             try:
                 self.set_up(request)
             except OSError:
@@ -220,14 +222,19 @@ class SelectorTCPServer(socketserver.TCPServer):
         The default address is a free port on the loopback interface.
         """
         server = cls(server_address, *args, **options)
-        server.run_in_background()
+        try:
+            server.run_in_background()
+        except BaseException:
+            server.server_close()
+            raise
         return server
 
     def run_in_background(self) -> None:
         """Begin serve_forever() beside the caller; part of start()."""
-        self._background = threading.Thread(target=self.serve_forever,
-                                            name="echoserver", daemon=True)
-        self._background.start()
+        background = threading.Thread(target=self.serve_forever,
+                                      name="echoserver", daemon=True)
+        background.start()
+        self._background = background
 
     def stop(self) -> None:
         """Make serve_forever() return soon.
@@ -313,9 +320,7 @@ class SelectorTCPServer(socketserver.TCPServer):
         now = monotonic()
         if now >= self._due:
             self._due = self.sweep(now)
-        timeout = None if self._due == NEVER else self._due - now
-        if LONGEST_WAIT is not None:
-            timeout = min(timeout or LONGEST_WAIT, LONGEST_WAIT)
+        timeout = min(self._due - now, LONGEST_WAIT)
         for key, events in self._selector.select(timeout):
             key.data(key.fileobj, events)
         self.service_actions()

@@ -48,6 +48,11 @@ class MultiplexingEchoServer(EchoServer):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.peers.rouse = self._rouse
+        if isinstance(self._selector, selectors.SelectSelector) \
+                and not 0 < self.max_connections <= SELECT_MAX:
+            logger.warning("select() is all that this system has: at most %d "
+                           "connections", SELECT_MAX)
+            self.max_connections = SELECT_MAX
 
     def _rouse(self, peer: Peer) -> None:
         try:
@@ -73,7 +78,7 @@ class MultiplexingEchoServer(EchoServer):
                 return True
         except (BlockingIOError, socket.timeout):
             return None
-        except Exception:
+        except (Exception, SystemExit):  # which ends a handler, not a worker
             self.handle_error(peer.request, peer.client_address)
         self.shutdown_request(peer.request)
         return False
@@ -89,8 +94,8 @@ class ThreadPoolEchoServer(MultiplexingEchoServer):
     idle peers and never-ending streams starve nobody: not the lesson's pool,
     which pins a worker to a connection until it ends.
 
-    A handler class that overrides handle() gets the lesson's pool, since only
-    a thread of its own can hold its state.
+    A handler class that overrides more than reply() gets the lesson's pool,
+    since only a thread of its own can hold its state.
 
     Class variables that may be overridden, or given as keywords:
 
@@ -98,6 +103,9 @@ class ThreadPoolEchoServer(MultiplexingEchoServer):
     """
 
     model = "pool"
+    # Threads are cheap while they wait, and more do not gain: with 64 busy
+    # connections 64 workers hand over nothing, and beyond that all share one
+    # interpreter lock anyway.
     pool_size = 64
 
     def __init__(self, *args: Any, pool_size: Optional[int] = None,
@@ -173,8 +181,7 @@ class ThreadPoolEchoServer(MultiplexingEchoServer):
         room = Room()
         for peer in iter(self._waiting.get, None):
             if not self.turns:
-                self.process_request_here(peer.request, peer.client_address)
-                self._waiting.task_done()
+                self._pin(peer)
                 continue
             moved = self.turn(peer, room)
             # what is with a worker or waits for one is an unfinished task
@@ -186,6 +193,16 @@ class ThreadPoolEchoServer(MultiplexingEchoServer):
                 self.park(peer)
 
 
+    def _pin(self, peer: Peer) -> None:
+        """Serve a connection to its end, as the lesson's pool does."""
+        try:
+            self.process_request_here(peer.request, peer.client_address)
+        except SystemExit:
+            pass  # which ends a handler, not a worker
+        finally:
+            self._waiting.task_done()
+
+
 class SelectorEchoServer(MultiplexingEchoServer):
 
     """No thread at all: the loop itself gives each ready connection a turn."""
@@ -195,11 +212,6 @@ class SelectorEchoServer(MultiplexingEchoServer):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._room = Room()
-        if isinstance(self._selector, selectors.SelectSelector) \
-                and not 0 < self.max_connections <= SELECT_MAX:
-            logger.warning("select() is all that this system has: at most %d "
-                           "connections", SELECT_MAX)
-            self.max_connections = SELECT_MAX
 
     def server_activate(self) -> None:
         if not self.turns:

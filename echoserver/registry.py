@@ -4,9 +4,9 @@ A Peer is in the registry exactly while its socket is open in this process.
 The limit counts it; the idle timeout and the drain end what it lists; the log
 line at a connection's end and the totals are written from it.
 
-A connection is closed by whoever serves it, never by the loop.  Where policy
-wants one to end, the reading side of its socket is shut, which wakes its
-handler, which then leaves by its normal door.  There are three ways:
+A connection is closed by whoever serves it.  Where policy wants one to end,
+the reading side of its socket is shut, which wakes its handler, which then
+leaves by its normal door.  There are three ways:
 
 - end: the handler answers what has arrived, meets the end of input, and the
   peer sees an end of stream.
@@ -38,6 +38,9 @@ try:
     from termios import FIONREAD, TIOCOUTQ
 except ImportError:  # Windows
     FIONREAD = TIOCOUTQ = 0  # type: ignore
+# Linux can tell apart what is not sent and what is not acknowledged; the
+# latter has as a rule arrived, and waits 40 ms for the acknowledgement.
+SIOCOUTQNSD = 0x894B if sys.platform.startswith("linux") else TIOCOUTQ
 
 __all__ = ["LAST_CALL", "Registry", "reset_on_close"]
 
@@ -60,8 +63,7 @@ class Registry(Dict[Any, Peer]):
 
     """The open connections, a dict of accepted socket -> Peer.
 
-    patient: that no handler waits in send() for ever, which is to be said
-    where it is true.
+    turns: whether handlers do nothing but call Peer.turn().
 
     Instance variables:
 
@@ -70,9 +72,11 @@ class Registry(Dict[Any, Peer]):
     - cut_short: how many were cut while a part of their reply was owed
     """
 
-    def __init__(self, patient: bool = False) -> None:
+    def __init__(self, turns: bool = True) -> None:
         super().__init__()
-        self.patient = patient
+        self.turns = turns
+        # whether no handler waits in send() for ever (SO_SNDTIMEO)
+        self.patient = turns and os.name == "posix"
         # Called when peer's handler is to leave, and is perhaps parked.
         self.rouse: Callable[[Peer], None] = lambda peer: None
         self.ended: Counter[str] = collections.Counter()
@@ -95,7 +99,8 @@ class Registry(Dict[Any, Peer]):
             self.ended[reason] += 1
             self.bytes_in += int(peer.bytes_in)
             self.bytes_out += int(peer.bytes_out)
-        logger.log(logging.INFO if peer.bytes_in else logging.DEBUG,
+        worth = peer.bytes_in or not self.turns  # or else a health probe
+        logger.log(logging.INFO if worth else logging.DEBUG,
                    "%s: %s after %.3f s, %d bytes in, %d bytes out", peer,
                    reason, monotonic() - peer.since, peer.bytes_in,
                    peer.bytes_out)
@@ -157,7 +162,7 @@ class Registry(Dict[Any, Peer]):
                 due = min(due, peer.progress + idle_timeout)
             elif peer.owed:
                 self.cut(peer, "idle")
-            else:
+            elif not unread(peer.request):  # or we are what is slow
                 self.end(peer, "idle")
         if self:
             due = min(due, now + idle_timeout / 10)
@@ -209,8 +214,8 @@ def shut(request: Any, how: int) -> None:
 
 
 def unsent(request: Any) -> int:
-    """Return how many bytes the kernel has still to deliver; 0 if untold."""
-    return ask_kernel(request, TIOCOUTQ)
+    """Return how many bytes the kernel has still to send; 0 if untold."""
+    return ask_kernel(request, SIOCOUTQNSD)
 
 
 def unread(request: Any) -> int:

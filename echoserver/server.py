@@ -37,6 +37,7 @@ logger = logging.getLogger("echoserver")
 
 PAUSE = 0.5         # seconds without accepting after the means for it ran out
 COMPLAINT = 1.0     # seconds between two log lines about that
+LONGEST_TIMEOUT = 1e6
 SEND_WAIT = 0.25    # seconds after which a handler that sends looks up
 READ_OUT = 1.0      # seconds for which unread input is read out at a close
 LAST_MOMENT = 1.0   # seconds for handlers to notice that they have been cut
@@ -55,7 +56,8 @@ class EchoServer(SelectorTCPServer):
     Methods for the caller, beside those of socketserver.TCPServer:
 
     - start(server_address, ..., **options) -> server, in the background
-    - serve_forever()
+    - serve_forever(); handle_request() is for a server whose model is to
+      serve one at a time, or with threads
     - stop(grace=None), from anywhere
     - shutdown(), which also waits for the loop to end
     - server_close(), which drains; leaving a with block calls it
@@ -73,7 +75,7 @@ class EchoServer(SelectorTCPServer):
 
     - peers: the Registry of live connections
     - server_address: the real one, also when port 0 was asked for
-    - turns: whether RequestHandlerClass is an EchoHandler by turns
+    - turns: whether its handlers do nothing but call Peer.turn()
 
     ValueError is raised for an option that makes no sense, OSError when the
     address cannot be listened on (socket.gaierror for a name).
@@ -99,8 +101,10 @@ class EchoServer(SelectorTCPServer):
                  grace: Optional[float] = None) -> None:
         self.set_options(max_connections=max_connections,
                          idle_timeout=idle_timeout, grace=grace)
-        self.turns = takes_turns(RequestHandlerClass)
-        self.peers = Registry(patient=self.turns and os.name == "posix")
+        self.turns = (takes_turns(RequestHandlerClass)
+                      and type(self).finish_request
+                      is EchoServer.finish_request)
+        self.peers = Registry(self.turns)
         self._inline: Optional[Peer] = None
         self._paused_until = 0.0
         self._complained_at = -NEVER
@@ -116,13 +120,14 @@ class EchoServer(SelectorTCPServer):
             limit_wait(request, socket.SO_SNDTIMEO, SEND_WAIT)
 
     def set_options(self, **options: Optional[float]) -> None:
-        """Set the options given that are not None; each is checked."""
+        """Set the options that are not None; each is checked."""
         for name, value in options.items():
-            if value is not None:
-                if not value >= 0:
-                    raise ValueError("%s must be 0 or more, not %r"
-                                     % (name, value))
-                setattr(self, name, value)
+            if value is None:
+                value = getattr(self, name)
+            if not value >= 0:
+                raise ValueError("%s must be 0 or more, not %r"
+                                 % (name, value))
+            setattr(self, name, value)
 
     def stop(self, grace: Optional[float] = None) -> None:
         """Make serve_forever() return soon; set self.grace if it is given.
@@ -156,6 +161,7 @@ class EchoServer(SelectorTCPServer):
         while monotonic() < self._draining_since + min(LAST_CALL, self.grace):
             self._turn()
         self._accept_rest()
+        self._ignore_listener()
         self.socket.close()
         while self.peers and monotonic() < self._draining_since + self.grace:
             self._turn()
@@ -298,8 +304,8 @@ class EchoServer(SelectorTCPServer):
         socket's, and stop() itself ends the connection.
         """
         draining = monotonic() >= self._draining_since
-        request.settimeout((self.grace if draining else self.idle_timeout)
-                           or None)
+        seconds = self.grace if draining else self.idle_timeout
+        request.settimeout(min(seconds, LONGEST_TIMEOUT) or None)
         self._inline = self.peers[request]
         if draining or self._stopping:
             self.peers.end(self._inline, "drain")
@@ -375,5 +381,10 @@ def limit_wait(request: Any, option: int, seconds: float) -> None:
     The kernel's own timeout needs no extra call; settimeout() needs a poll()
     before each.  On POSIX only: a socket of Windows is of no use afterwards.
     """
-    timeval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
-    request.setsockopt(socket.SOL_SOCKET, option, timeval)
+    timeval = int(seconds), int(seconds % 1 * 1e6)
+    try:
+        request.setsockopt(socket.SOL_SOCKET, option,
+                           struct.pack("@ll", *timeval))
+    except OSError:  # 32-bit Linux with 64-bit times
+        request.setsockopt(socket.SOL_SOCKET, option,
+                           struct.pack("=qq", *timeval))

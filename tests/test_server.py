@@ -176,6 +176,13 @@ class StartTests(ServerTestCase):
             s.sendall(b"HELLO")
             self.assertEqual(self.receive(s, 5), b"hello")
 
+    def test_start_without_a_thread(self):
+        """What cannot start leaves nothing open."""
+        with mock.patch.object(threading.Thread, "start",
+                               side_effect=RuntimeError("no thread")):
+            with self.assertRaises(RuntimeError):
+                EchoServer.start()
+
     def test_exit_by_exception(self):
         """What the block raises comes out, and the server is gone."""
         with self.assertRaises(ZeroDivisionError):
@@ -583,6 +590,18 @@ class StopTests(ServerTestCase):
         self.assertEqual(self.lines(log), said)
         self.assertEqual(sum("served" in line for line in said), 1)
 
+    def test_server_close_in_the_loop(self):
+        """In a hook, or a signal handler, it ends the loop, too."""
+        class Server(EchoServer):
+            def verify_request(self, request, client_address):
+                self.server_close()
+                return True
+
+        server = self.make(Server)
+        with self.connect(server.server_address):
+            self.bounded(lambda: server.serve_forever() or True)
+        self.assertEqual(server.socket.fileno(), -1)
+
     def test_stop_after_server_close(self):
         """Too late is no error."""
         server = self.start()
@@ -654,26 +673,25 @@ class LoopTests(ServerTestCase):
 
     def test_loop_sleeps_when_idle(self):
         """It is woken by what happens, not by the clock (bpo-44769)."""
-        with mock.patch.object(loop, "LONGEST_WAIT", None):
+        with mock.patch.object(loop, "LONGEST_WAIT", 3600.0):
             server, timeouts = self.spy_on(idle_timeout=0)
             with self.connect(server.server_address) as s:
                 self.assertEchoes(s)
             self.gone(server)
             self.bounded(server.shutdown)
-        self.assertEqual(set(timeouts), {None})
+        self.assertEqual(set(timeouts), {3600.0})
         self.assertLessEqual(len(timeouts), 5)
 
     def test_loop_with_an_idle_timeout(self):
         """The clock matters only while somebody is connected, and little."""
-        with mock.patch.object(loop, "LONGEST_WAIT", None):
+        with mock.patch.object(loop, "LONGEST_WAIT", 3600.0):
             server, timeouts = self.spy_on(idle_timeout=1000)
             self.assertServes(server)
             with self.connect(server.server_address) as s:
                 self.assertEchoes(s)
             self.bounded(server.shutdown)
-        self.assertIs(timeouts[0], None)
-        for timeout in timeouts:
-            self.assertTrue(timeout is None or timeout > 90, timeouts)
+        self.assertEqual(timeouts[0], 3600)
+        self.assertGreater(min(timeouts), 90)
 
     def test_loop_where_waits_cannot_be_interrupted(self):
         """On Windows none is longer than half a second (gh-74157)."""
@@ -750,6 +768,16 @@ class AcceptTests(ServerTestCase):
                 mock.patch.object(socketserver.TCPServer, "get_request",
                                   get_request):
             self.test_accepted_socket()
+
+    def test_accepted_socket_with_a_default_timeout(self):
+        """socket.setdefaulttimeout() is not meant for its connections."""
+        self.addCleanup(socket.setdefaulttimeout, socket.getdefaulttimeout())
+        socket.setdefaulttimeout(0.001)
+        server = self.start(ThreadingEchoServer)
+        with self.connect(server.server_address) as s:
+            self.assertEchoes(s)
+            self.assertIsNone(self.accepted(server).gettimeout())
+            self.assertEchoes(s)
 
     def test_accepted_socket_without_nodelay(self):
         """macOS refuses options of a connection that has gone already."""

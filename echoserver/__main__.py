@@ -53,7 +53,7 @@ stopping:
 
 exit status:
   0 after a drain, 1 if it cannot listen or if replies were cut when the grace
-  was over, 2 for wrong arguments.
+  was over, 2 for wrong arguments, 130 after Ctrl-C before it listens.
 
 On a network, mind that it has no access control and no encryption: it binds
 to the loopback interface unless told otherwise.
@@ -148,6 +148,10 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.pool_size is not None and args.model != "pool":
         parser.error("--pool-size goes with --model pool")
+    if 0 < args.max_connections < args.workers:
+        parser.error("--max-connections must not be less than --workers")
+    if not args.bind:
+        parser.error("--bind is empty; 0.0.0.0 is every IPv4 address")
     if args.workers and not hasattr(os, "fork"):
         parser.error("--workers needs fork(), which this system does not have")
     return args
@@ -162,7 +166,7 @@ def explain(error: Exception, args: argparse.Namespace) -> str:
         return ("port %d on %s is taken: something listens there already; "
                 "stop it or choose another port (0 picks a free one)"
                 % (args.port, args.bind))
-    if number in (errno.EACCES, errno.EPERM):
+    if number in (errno.EACCES, errno.EPERM) and args.port < 1024:
         return ("no permission to listen on port %d: those below 1024 are for "
                 "root; choose a higher one" % args.port)
     if number == errno.EADDRNOTAVAIL:
@@ -190,7 +194,7 @@ def raise_descriptor_limit(wanted: int) -> None:
         if limit < wanted:
             logger.warning("only %d descriptors are allowed here (ulimit -Hn):"
                            " fewer connections than --max-connections", limit)
-    except (NameError, OSError, ValueError):
+    except (NameError, OSError, OverflowError, ValueError):
         pass  # there is no such limit, or it cannot be raised: accept() tells
 
 
@@ -258,7 +262,8 @@ def make_server(args: argparse.Namespace) -> EchoServer:
 
 def serve(args: argparse.Namespace) -> int:
     """Listen, serve until a signal, drain; return the exit status."""
-    raise_descriptor_limit(args.max_connections)
+    each = 2 if args.model == "processes" else 1
+    raise_descriptor_limit(args.max_connections * each)
     try:
         server = make_server(args)
     except (OSError, RuntimeError, UnicodeError) as error:

@@ -11,8 +11,9 @@ import queue
 import signal
 import socket
 import socketserver
+import sys
 import threading
-from typing import Any, Callable, Deque, Dict, Iterator, Optional
+from typing import Any, Callable, Deque, Dict, Iterator, Optional, Tuple
 
 from .child import GRACE, Child, ChildRegistry, SharedPeer
 from .server import EchoServer
@@ -118,7 +119,8 @@ class ForkingEchoServer(EchoServer):
     No thread is started here, not by start() either, which forks once more:
     a fork copies one thread and the locks that the others held.  So with
     start() the registry and the hooks are in that process, not in the
-    caller's.
+    caller's; and Python 3.12 and newer warn of start() where the caller has
+    other threads.
     """
 
     model = "processes"
@@ -127,10 +129,23 @@ class ForkingEchoServer(EchoServer):
     def __init__(self, *args: Any, **options: Any) -> None:
         self._children: Dict[Child, Any] = {}
         self._server: Optional[Child] = None
+        self._ties: Optional[Tuple[socket.socket, socket.socket]] = None
         super().__init__(*args, **options)
 
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        self._ties = self._ties or socket.socketpair()
+        super().serve_forever(poll_interval)
+
+    def get_request(self) -> Tuple[Any, Any]:
+        # What else it takes comes first: if there are too few descriptors,
+        # the client waits in the backlog and is not turned away.
+        self._ties = self._ties or socket.socketpair()
+        return super().get_request()
+
     def process_request(self, request: Any, client_address: Any) -> None:
-        child = Child(lambda tie: self._serve_one(request, client_address))
+        ties, self._ties = self._ties, None
+        child = Child(lambda tie: self._serve_one(request, client_address),
+                      ties)
         self._children[child] = request
         self.watch(child, self._child_ended)
 
@@ -156,8 +171,20 @@ class ForkingEchoServer(EchoServer):
         child.close()
         request = self._children.pop(child)
         if status:
-            self.peers.reset(self.peers[request], "error")
+            peer = self.peers[request]
+            self.peers.cut_short += peer.owed
+            self.peers.reset(peer, "error")
         self.close_request(request)
+
+    def shutdown(self) -> None:
+        """Stop the loop and wait until it has ended.
+
+        With start() that is the end of the process, and thus of its drain.
+        """
+        super().shutdown()
+        server, self._server = self._server, None
+        if server is not None:
+            self.peers.cut_short += bool(server.wait(self.grace + 2))
 
     def run_in_background(self) -> None:
         self._server = Child(self._serve_all)
@@ -174,10 +201,9 @@ class ForkingEchoServer(EchoServer):
             self._server.stop(self.grace)
 
     def server_close(self) -> None:
-        super().server_close()  # which stops it
-        if self._server is not None:
-            self._server.wait(self.grace + 2)
-            self._server = None
+        super().server_close()
+        for tie in self._ties or ():
+            tie.close()
 
 
 def serve_as_child(server: EchoServer, tie: socket.socket) -> int:
@@ -216,7 +242,10 @@ def stop_on(server: EchoServer, *signals: int) -> Iterator[None]:
     for number in signals:
         signal.signal(number, lambda number, frame:
                       server.stop(0 if next(seen) else None))
-    signal.set_wakeup_fd(server.wakeup_fd())
+    # a full buffer wakes as well as a byte more; 3.6 cannot be told so
+    quiet: Any = ({} if sys.version_info < (3, 7)
+                  else {"warn_on_full_buffer": False})
+    signal.set_wakeup_fd(server.wakeup_fd(), **quiet)
     try:
         yield
     finally:

@@ -6,19 +6,18 @@ needs neither a handler for SIGCHLD, which only the main thread may install,
 nor a wait for whatever child ends next, which would steal the exit status of
 children that somebody else started.
 
-It also carries the parent's word to stop, which is the grace.  A signal would be lost on a
-child that has no handler yet, and count twice where a service manager sends
-SIGTERM to every process of a service.
+It also carries the parent's word to stop, which is the grace.  A signal would
+be lost on a child that has no handler yet, and count twice where a service
+manager sends SIGTERM to every process of a service.
 """
 
 import logging
 import mmap
 import os
-import select
 import signal
 import socket
 import struct
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Tuple
 
 from .handler import Peer
 from .registry import Registry
@@ -30,9 +29,8 @@ logger = logging.getLogger("echoserver")
 # The word to stop: how many seconds the drain may take.
 GRACE = struct.Struct("d")
 
-# What the parent may have handlers for.
-SIGNALS = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
-           if hasattr(signal, name)}
+# What is sent to end a server.
+SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 class Child:
@@ -42,15 +40,16 @@ class Child:
     fileno() becomes readable when it has ended.  The tie that run() is given
     becomes readable when the parent has called stop(), or has ended.
 
-    The child ignores SIGINT, which a terminal sends to the parent as well: how
-    to end is the parent's decision.  Other signals that the parent may handle
-    end the child.
+    The child ignores SIGINT and SIGTERM, which a terminal and a service
+    manager send to all processes: how to end is the parent's decision.
 
     OSError is raised when the system is out of processes or descriptors.
     """
 
-    def __init__(self, run: Callable[[socket.socket], int]) -> None:
-        self._tie, tie = socket.socketpair()
+    def __init__(self, run: Callable[[socket.socket], int],
+                 ties: Optional[Tuple[socket.socket, socket.socket]] = None
+                 ) -> None:
+        self._tie, tie = ties or socket.socketpair()
         # No signal is to meet the parent's handlers in the child.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
@@ -70,9 +69,8 @@ class Child:
         try:
             self._tie.close()
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            for number in SIGNALS - {signal.SIGINT}:
-                signal.signal(number, signal.SIG_DFL)
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             status = run(tie)
         except Exception:
@@ -100,11 +98,18 @@ class Child:
 
     def wait(self, timeout: float) -> int:
         """Return the status at its end; kill it after timeout seconds."""
-        if not select.select([self._tie], [], [], timeout)[0]:
+        try:
+            self._tie.settimeout(timeout)
+            self._tie.recv(1)
+        except socket.timeout:
             os.kill(self.pid, signal.SIGKILL)
-        status = os.waitpid(self.pid, 0)[1]
+        except OSError:
+            pass
         self.close()
-        return status
+        try:
+            return os.waitpid(self.pid, 0)[1]
+        except ChildProcessError:  # as above
+            return 0
 
     def close(self) -> None:
         """Let go of it; the parent does so at its end, a sibling at once."""

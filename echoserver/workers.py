@@ -17,7 +17,7 @@ from typing import Any, Dict, List, Optional, Tuple, Type
 from .blocking import serve_as_child
 from .child import Child
 from .loop import NEVER
-from .server import LAST_MOMENT, PAUSE, EchoServer
+from .server import COMPLAINT, LAST_MOMENT, PAUSE, EchoServer
 
 __all__ = ["Workers", "share_one_cpu"]
 
@@ -82,11 +82,15 @@ class Workers(EchoServer):
             share_one_cpu(index)
         share = self.max_connections
         if share:
-            share = max(1, (share + index) // self._count)
-        server = self._server_class(
-            self.server_address, bind_and_activate=False,
-            max_connections=share, **self._options)
-        server.adopt(listener)
+            share = (share + index) // self._count
+        try:
+            server = self._server_class(
+                self.server_address, bind_and_activate=False,
+                max_connections=share, **self._options)
+            server.adopt(listener)
+        except OSError as error:
+            logger.error("a worker cannot serve: %s", error)
+            return 1
         return serve_as_child(server, tie)
 
     def _worker_ended(self, child: Child, events: int) -> None:
@@ -99,7 +103,7 @@ class Workers(EchoServer):
         if monotonic() < self._draining_since:
             logger.error("worker %d ended with status %d; starting another",
                          child.pid, status)
-            self._wanted.append((monotonic() + PAUSE, index))
+            self._wanted.append((monotonic() + COMPLAINT, index))
             self._due = min(self._due, self._wanted[-1][0])
         else:
             self.peers.cut_short += bool(status)

@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import select
+import selectors
 import signal
 import socket
 import socketserver
@@ -434,6 +435,24 @@ class Conformance:
         self.assertEqual((sum(map(len, got)), end), (sent, "eof"))
         self.assertTrue(b"".join(got) == STREAM[:sent].upper())
 
+    def test_idle_timeout_and_a_slow_reader(self):
+        """What the kernel still delivers is progress, without the handler."""
+        server = self.serve(idle_timeout=0.1)
+        s = self.connect(server.server_address, SMALL_WINDOW)
+        s.sendall(STREAM[:400000])
+        reply, began = [], time.monotonic()
+        while time.monotonic() < began + 0.7:
+            reply.append(s.recv(2000))
+            select.select([], [], [], 0.01)
+        s.shutdown(socket.SHUT_WR)
+        rest, end = self.rest(s)
+        self.assertEqual(end, "eof")
+        self.assertTrue(b"".join(reply) + rest == STREAM[:400000].upper())
+
+    def test_idle_timeout_beyond_measure(self):
+        """It is as good as never."""
+        self.answers(self.serve(idle_timeout=1e9))
+
     # The drain.
 
     def test_drain(self):
@@ -529,6 +548,15 @@ class Conformance:
         self.assertLess(time.monotonic() - began, 1)
         self.assertEqual(self.rest(s)[1], "reset")
         self.assertRegex(self.logged_end(s)[0], "^INFO .* drain after")
+
+    def test_stop_at_once_with_nothing_owed(self):
+        """What has arrived was not cut."""
+        self.only_here()
+        server = self.serve()
+        self.asks(self.connect(server.server_address))
+        server.stop(grace=0)
+        server.server_close()
+        self.assertEqual(server.peers.cut_short, 0)
 
     def test_drain_cuts_a_handler_that_computes(self):
         """A reply that is not ready in time is no end of stream."""
@@ -742,6 +770,50 @@ class Conformance:
             s.close()
             self.assertRegex(self.logged_end(port)[0], "error after")
         self.assertEqual(len(self.log("^ZeroDivisionError")), 3)
+
+    def test_handler_that_exits(self):
+        """SystemExit ends its own connection, no worker and no loop."""
+        class Exiting(EchoHandler):
+            @staticmethod
+            def reply(data):
+                return data.upper() if data != b"die" else sys.exit()
+
+        server = self.serve(Exiting, **self.few)
+        for _ in range(2):
+            s = self.connect(server.server_address)
+            s.sendall(b"die")
+            self.assertEqual(self.rest(s), (b"", "reset"))
+        self.answers(server)
+
+    def test_handler_that_answers_in_part(self):
+        """Its reply arrives whole, though much of its input is unread."""
+        if self.turns:
+            self.skipTest("it takes turns only")
+
+        class Early(EchoHandler):
+            def handle(self):
+                self.request.recv(10)
+                self.request.sendall(bytes(100000))
+
+        server = self.serve(Early)
+        s = self.connect(server.server_address, 1 << 12)
+        s.sendall(bytes(50000))
+        s.shutdown(socket.SHUT_WR)
+        self.assertEqual(self.rest(s), (bytes(100000), "eof"))
+
+    def test_hook_finish_request(self):
+        """It is called with each connection, or is refused with a reason."""
+        class Watching(self.server_class):
+            def finish_request(self, request, client_address):
+                logger.info("finish: %s", client_address[1])
+                super().finish_request(request, client_address)
+
+        if self.turns:
+            with self.assertRaisesRegex(TypeError, "reply"):
+                self.serve(cls=Watching)
+            return
+        self.answers(self.serve(cls=Watching))
+        self.logged("finish: ")
 
     def test_hook_verify_request(self):
         """Who is turned away gets no reply, and others do."""
@@ -957,6 +1029,20 @@ class PoolSizeTest(ModelTestCase):
                 self.serve(pool_size=size)
 
 
+class SelectTest(ModelTestCase):
+    """What is different where select() is all there is."""
+
+    @mock.patch("selectors.DefaultSelector", selectors.SelectSelector)
+    def test_cap(self):
+        """Models that wait in it say how much it holds, and hold to that."""
+        for name in "pool", "events":
+            for limit in 0, 1000:
+                server = self.serve(cls=MODELS[name], max_connections=limit)
+                self.assertEqual(server.max_connections, 500)
+                self.answers(server)
+        self.assertEqual(len(self.log("WARNING select")), 4)
+
+
 class EventsOnlyTest(ModelTestCase):
     server_class = MODELS["events"]
 
@@ -1121,6 +1207,18 @@ class ChildrenTest(ModelTestCase):
         server.server_close()
         self.assertEqual(self.rest(s), (b"HELLO", "eof"))
         self.assertEqual(os.waitpid(number, 0)[1], 7 << 8)
+
+    def test_signal_to_all_processes(self):
+        """Children leave their end to the parent, which drains."""
+        server = self.run_program("echoserver", "0", "-m", "processes",
+                                  start_new_session=True)
+        line = self.read_line(server.stdout).decode()
+        address = "127.0.0.1", int(re.search(r"port (\d+)", line).group(1))
+        s = self.connect(address)
+        self.asks(s)
+        os.killpg(server.pid, signal.SIGTERM)
+        self.assertEqual(self.rest(s), (b"", "eof"))
+        self.assertEqual(server.wait(PATIENCE), 0)
 
     def test_port_of_a_server_that_was_killed(self):
         """Its children hold no listener, and end with their peers."""

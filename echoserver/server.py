@@ -19,7 +19,6 @@ inside are served on.  An accept loop without that pause spins at full speed.
 
 import errno
 import logging
-import os
 import socket
 import struct
 import sys

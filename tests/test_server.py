@@ -23,7 +23,7 @@ from unittest import mock
 
 import echoserver
 from echoserver import EchoHandler, EchoServer, ThreadingEchoServer
-from echoserver import blocking, loop
+from echoserver import blocking, listening, loop
 from echoserver import server as module
 from echoserver.handler import Peer
 
@@ -280,7 +280,7 @@ class AddressTests(ServerTestCase):
             self.assertEchoes(s)
 
     def listen_on(self, *pairs):
-        return mock.patch.object(loop, "listen_addresses",
+        return mock.patch.object(listening, "listen_addresses",
                                  lambda address, family: list(pairs))
 
     def test_name_with_several_addresses(self):
@@ -597,8 +597,9 @@ class StopTests(ServerTestCase):
                 self.server_close()
                 return True
 
-        server = self.make(Server)
-        with self.connect(server.server_address):
+        server = self.make(Server, grace=0)
+        with mock.patch.object(module, "LAST_MOMENT", 0.05), \
+                self.connect(server.server_address):
             self.bounded(lambda: server.serve_forever() or True)
         self.assertEqual(server.socket.fileno(), -1)
 
@@ -764,7 +765,7 @@ class AcceptTests(ServerTestCase):
             request.setblocking(False)
             return request, client_address
 
-        with mock.patch.object(loop, "INHERITS", False), \
+        with mock.patch.object(listening, "INHERITS", False), \
                 mock.patch.object(socketserver.TCPServer, "get_request",
                                   get_request):
             self.test_accepted_socket()
@@ -790,7 +791,7 @@ class AcceptTests(ServerTestCase):
             return Refusing(fileno=request.detach()), client_address
 
         real = socketserver.TCPServer.get_request
-        with mock.patch.object(loop, "INHERITS", False), \
+        with mock.patch.object(listening, "INHERITS", False), \
                 mock.patch.object(socketserver.TCPServer, "get_request",
                                   get_request):
             server = self.start()

@@ -401,7 +401,8 @@ class Conformance:
 
     def test_idle_timeout(self):
         """Who moves no byte is ended, and nobody else; a debtor is reset."""
-        server = self.serve(idle_timeout=0.3)
+        mock.patch.object(registry_module, "IDLE_TICK", 0.05).start()
+        server = self.serve(idle_timeout=0.2)
         silent, talker, mute, slow = [
             self.connect(server.server_address, SMALL_WINDOW)
             for _ in range(4)]
@@ -426,28 +427,14 @@ class Conformance:
         self.assertEqual(self.rest(silent), (b"", "eof"))
         for s in silent, mute:
             self.assertRegex(self.logged_end(s)[0], "^INFO .* idle after")
-            self.assertGreater(ended[s], 0.25)
-            self.assertLess(ended[s], 0.3 + 0.5 + 0.3)  # for a busy machine
+            self.assertGreater(ended[s], 0.15)
+            self.assertLess(ended[s], 0.2 + 0.5 + 0.3)  # for a busy machine
         self.asks(talker)
         slow.shutdown(socket.SHUT_WR)
         data, end = self.rest(slow)
         got.append(data)
         self.assertEqual((sum(map(len, got)), end), (sent, "eof"))
         self.assertTrue(b"".join(got) == STREAM[:sent].upper())
-
-    def test_idle_timeout_and_a_slow_reader(self):
-        """What the kernel still delivers is progress, without the handler."""
-        server = self.serve(idle_timeout=0.1)
-        s = self.connect(server.server_address, SMALL_WINDOW)
-        s.sendall(STREAM[:400000])
-        reply, began = [], time.monotonic()
-        while time.monotonic() < began + 0.7:
-            reply.append(s.recv(2000))
-            select.select([], [], [], 0.01)
-        s.shutdown(socket.SHUT_WR)
-        rest, end = self.rest(s)
-        self.assertEqual(end, "eof")
-        self.assertTrue(b"".join(reply) + rest == STREAM[:400000].upper())
 
     def test_idle_timeout_beyond_measure(self):
         """It is as good as never."""

@@ -23,7 +23,7 @@ from unittest import mock
 
 import echoserver
 from echoserver import EchoHandler, EchoServer, ThreadingEchoServer
-from echoserver import blocking, listening, loop
+from echoserver import blocking, listening, loop, registry
 from echoserver import server as module
 from echoserver.handler import Peer
 
@@ -924,6 +924,28 @@ class AcceptTests(ServerTestCase):
             until(lambda: not any(thread() for thread in threads),
                   "threads to be freed")
         self.assertEqual(len(threads), 5)
+
+
+class RegistryTests(ServerTestCase):
+
+    def test_idle_timeout_and_a_slow_reader(self):
+        """What the kernel still sends is progress, without the handler."""
+        with mock.patch.object(registry, "IDLE_TICK", 0.02):
+            server = self.start(ThreadingEchoServer, idle_timeout=0.1)
+            s = socket.socket()
+            self.addCleanup(s.close)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+            s.connect(server.server_address)
+            s.settimeout(PATIENCE)
+            s.sendall(bytes(300000))
+            until(lambda: [peer for peer in server.peers.copy().values()
+                           if peer.bytes_out == 300000], "the handler")
+            got, pause = 0, threading.Event()
+            for _ in range(40):
+                got += len(s.recv(4000))
+                pause.wait(0.01)
+            s.sendall(b"more")
+            self.assertEqual(self.receive(s, 300004 - got)[-4:], b"MORE")
 
 
 class HookTests(ServerTestCase):

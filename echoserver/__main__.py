@@ -113,6 +113,20 @@ def make_parser() -> argparse.ArgumentParser:
     add("-m", "--model", type=model, default="threads", metavar="MODEL",
         help="how connections are served: %s (default %%(default)s)"
         % ", ".join(MODELS))
+    add_policy(parser)
+    add_speed(parser)
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("-q", "--quiet", dest="level", const=logging.ERROR,
+                          action="store_const", default=logging.INFO,
+                          help="log errors only")
+    loudness.add_argument("-v", "--verbose", dest="level", const=logging.DEBUG,
+                          action="store_const", help="log more")
+    add("--version", action="version", version="echoserver " + __version__)
+    return parser
+
+
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("-c", "--max-connections", type=count, metavar="N",
         default=EchoServer.max_connections,
         help="open at the same time; others wait until one ends; 0 is no "
@@ -123,6 +137,10 @@ def make_parser() -> argparse.ArgumentParser:
         "(default %(default)g)")
     add("--grace", type=seconds, metavar="SECONDS", default=EchoServer.grace,
         help="how long stopping may take (default %(default)g)")
+
+
+def add_speed(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--pool-size", type=positive, metavar="N",
         help="worker threads of the model pool (default %d)"
         % ThreadPoolEchoServer.pool_size)
@@ -132,14 +150,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("--any-cpu", action="store_true",
         help="let the threads of threads and pool run on any CPU; by default "
         "they share one, which is faster under the interpreter lock")
-    loudness = parser.add_mutually_exclusive_group()
-    loudness.add_argument("-q", "--quiet", dest="level", const=logging.ERROR,
-                          action="store_const", default=logging.INFO,
-                          help="log errors only")
-    loudness.add_argument("-v", "--verbose", dest="level", const=logging.DEBUG,
-                          action="store_const", help="log more")
-    add("--version", action="version", version="echoserver " + __version__)
-    return parser
 
 
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:

@@ -29,7 +29,7 @@ from typing import List, Optional, Tuple, Type, Union
 from .address import show_address
 from .verifier import EXCERPT, Verifier
 
-__all__ = ["Address", "BLOCK", "Connection", "LONGEST_WAIT"]
+__all__ = ["Address", "BLOCK", "Connection", "LONGEST_WAIT", "checked_limit"]
 
 # What socket calls an address: two fields for IPv4 and names, four for IPv6.
 Address = Union[Tuple[str, int], Tuple[str, int, int, int]]
@@ -43,6 +43,21 @@ BLOCK = 1 << 18
 # so there nothing waits longer at a time.
 LONGEST_WAIT = 0.5 if os.name == "nt" else 1e6
 
+# Seconds, eleven days: poll() counts milliseconds in an int.
+_LONGEST_LIMIT = 1e6
+
+
+def checked_limit(name: str, seconds: Optional[float]) -> Optional[float]:
+    """Return seconds, or a million if that is less: long enough for all, and
+    for no system too long.  Raise ValueError for what is no limit.
+    """
+    if seconds is None:
+        return None
+    if not seconds >= 0:        # nan, too
+        raise ValueError("%s must be a number of seconds, or None or 0 for "
+                         "no limit, not %r" % (name, seconds))
+    return min(seconds, _LONGEST_LIMIT)
+
 
 class Connection:
     """A connection to an uppercase echo server.
@@ -55,8 +70,9 @@ class Connection:
 
     timeout, in seconds, limits the dialling of all of them together, and then
     every silence: a wait in which no byte moves.  It does not limit the whole
-    of a long transfer.  None or 0 is no limit.  Only the resolver takes no
-    timeout; its own limit is in the system's hands.
+    of a long transfer.  None or 0 is no limit, a million is the longest, and
+    what is less than 0 a ValueError.  Only the resolver takes no timeout; its
+    own limit is in the system's hands.
 
     Raises, here and in every method, the exceptions of the standard library,
     all of them OSErrors: socket.gaierror for a name, ConnectionRefusedError
@@ -89,7 +105,16 @@ class Connection:
         self.address = address
         self.timeout = timeout
         self._verifier = Verifier()
-        self._socket = _dial(address, timeout)
+        self._socket = _dial(address, self._timeout)
+
+    @property
+    def timeout(self) -> Optional[float]:
+        """The limit of each silence, in seconds."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, seconds: Optional[float]) -> None:
+        self._timeout = checked_limit("timeout", seconds)
 
     def __enter__(self) -> "Connection":
         return self
@@ -200,7 +225,7 @@ class Connection:
         self._socket.close()
 
     def _wait(self, sending: bool) -> None:
-        if not _ready(self._socket, sending, self.timeout or None):
+        if not _ready(self._socket, sending, self._timeout or None):
             raise TimeoutError(
                 "%s was silent for %g s with %d bytes unanswered; if it is "
                 "only slow, allow a longer timeout"

@@ -27,9 +27,13 @@ from types import TracebackType
 from typing import Dict, Iterator, List, Optional, Tuple, Type
 
 from .address import show_address
-from .connection import LONGEST_WAIT, Address, Connection
+from .connection import Address, Connection, checked_limit
 
 __all__ = ["ConnectionPool", "PoolClosed", "PoolTimeout"]
+
+# Seconds.  A slot that was lost to an interrupt is free and nobody is told, so
+# who waits looks again; and on Windows Ctrl-C interrupts no wait (gh-74157).
+LONGEST_SLEEP = 0.5
 
 
 class PoolTimeout(TimeoutError):
@@ -68,8 +72,8 @@ class ConnectionPool:
             raise ValueError("max_size must be at least 1, not %r" % max_size)
         self.address = address
         self.max_size = max_size
-        self.timeout = timeout
-        self.max_idle = max_idle
+        self.timeout = checked_limit("timeout", timeout)
+        self.max_idle = checked_limit("max_idle", max_idle)
         self._closed = False
         self._shares: Dict[int, _Share] = {os.getpid(): _Share()}
 
@@ -137,7 +141,7 @@ class ConnectionPool:
                         "them back sooner, or raise max_size"
                         % (self.max_size, show_address(self.address),
                            self.timeout or 0))
-                share.returned.wait(min(left, LONGEST_WAIT))
+                share.returned.wait(min(left, LONGEST_SLEEP))
             if self._closed:
                 raise PoolClosed("this pool is closed; make another")
             share.taken.add(slot)
@@ -194,7 +198,8 @@ class _Share:
         # abandoned borrower at any moment, also inside.
         self.lock = threading.RLock()
         # Waited on by those who find max_size slots taken.  One is notified
-        # for each slot that is given back, all when the pool is closed.
+        # for each slot that its borrower gives back, all when the pool is
+        # closed, and nobody for a slot that is lost (LONGEST_SLEEP).
         self.returned = threading.Condition(self.lock)
 
     def reuse(self, slot: _Slot) -> bool:

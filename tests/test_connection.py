@@ -262,6 +262,21 @@ class ConnectionTests(TestCase):
                 connection._wait(sending=False)
                 self.assertTrue(connection.is_stale())
 
+    def test_timeout_that_cannot_be(self):
+        """It is a ValueError, at any time, and nobody is called."""
+        for timeout in -1, float("nan"):
+            with self.assertRaisesRegex(ValueError, "^timeout must be "):
+                Connection(peers.nobody(), timeout)
+            with self.dial(peers.echo) as connection:
+                with self.assertRaisesRegex(ValueError, "^timeout must be "):
+                    connection.timeout = timeout
+
+    def test_timeout_that_is_very_long(self):
+        """No system is asked for more than it can count."""
+        for timeout in 1e7, 1e300, float("inf"):
+            with self.dial(peers.echo, timeout) as connection:
+                self.assertEqual(connection.echo(b"abc"), b"ABC")
+
     def test_dial_refused(self):
         """Nobody there raises ConnectionRefusedError."""
         with self.assertRaises(ConnectionRefusedError):

@@ -20,7 +20,7 @@ from typing import Callable, List, Optional
 
 from . import __version__
 from .diagnosis import (CLOSED_OUTPUT, INTERRUPTED, USAGE, discard_output,
-                        tell)
+                        shortage, tell)
 
 __all__ = ["main"]
 
@@ -44,7 +44,8 @@ exit codes:
   0    every byte came back as it should
   1    the network; one line on standard error begins with REFUSED, DNS,
        TIMEOUT, RESET or CLOSED
-  2    usage, or standard input or output that cannot be used
+  2    usage, standard input or output that cannot be used, or this host is
+       out of descriptors, threads or memory
   3    a wrong echo; the line says where, what was sent and what came
   130  interrupted (Ctrl-C)
   141  nobody reads standard output any more
@@ -53,6 +54,9 @@ exit codes:
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the program with the arguments argv; return its exit code."""
+    if sys.stderr is None:
+        # Closed (2>&-): input() and argparse fail without it.
+        sys.stderr = open(os.devnull, "w", errors="replace")
     try:
         try:
             code = _run(_parse(argv))
@@ -70,18 +74,26 @@ def main(argv: Optional[List[str]] = None) -> int:
         discard_output()
         return CLOSED_OUTPUT
     except OSError as error:
-        # The connection's are dealt with where it is.  What is left is the
-        # output: a full disk, say.
-        discard_output()
-        tell("standard output cannot be written: %s"
+        # The connection's are dealt with where it is.  What is left is this
+        # host, and the output: a full disk, say.
+        ours = shortage(error)
+        if not ours:
+            discard_output()
+        tell(ours or "standard output cannot be written: %s"
              % (error.strerror or error))
         return USAGE
 
 
 def _run(args: argparse.Namespace) -> int:
+    if sys.stdout is None:
+        tell("standard output is closed; give it a file, or %s" % os.devnull)
+        return USAGE
     if args.count is not None:
         from .roundtrips import run
-    elif sys.stdin is not None and sys.stdin.isatty():
+    elif sys.stdin is None:
+        tell("standard input is closed; give it a file, or %s" % os.devnull)
+        return USAGE
+    elif sys.stdin.isatty():
         from .repl import run
     else:
         from .pipe import run
@@ -100,6 +112,8 @@ def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
                      "histogram"):
             if getattr(args, flag) != parser.get_default(flag):
                 parser.error("--%s goes with --count" % flag)
+    elif args.prompt != parser.get_default("prompt"):
+        parser.error("--prompt does not go with --count")
     return args
 
 

@@ -13,8 +13,12 @@ to be:
 
 Then come the address, what happened, and what to try.  What was sent and
 received is shown by WrongEcho alone, which keeps it short.
+
+What this host is short of is no fault of the network's: it has a sentence
+without such a word, and the exit code of a usage that cannot be.
 """
 
+import errno
 import os
 import socket
 import sys
@@ -25,7 +29,7 @@ from .connection import Address, Connection
 from .verifier import WrongEcho
 
 __all__ = ["CLOSED_OUTPUT", "INTERRUPTED", "NETWORK", "OK", "USAGE", "WRONG",
-           "diagnose", "discard_output", "tell"]
+           "diagnose", "discard_output", "shortage", "tell"]
 
 # Exit codes.  The last two are 128 and a signal, SIGINT and SIGPIPE, as the
 # shell counts them for the programs that those signals end.
@@ -35,6 +39,9 @@ USAGE = 2
 WRONG = 3
 INTERRUPTED = 130
 CLOSED_OUTPUT = 141
+
+_SHORTAGES = {errno.EMFILE: "descriptors", errno.ENFILE: "descriptors",
+              errno.ENOMEM: "memory", errno.ENOBUFS: "network buffers"}
 
 
 def diagnose(error: Exception, address: Address,
@@ -46,11 +53,26 @@ def diagnose(error: Exception, address: Address,
     where = show_address(address)
     if isinstance(error, WrongEcho):
         return WRONG, "WRONG %s: %s" % (where, error)
+    ours = shortage(error)
+    if ours:
+        return USAGE, ours
     if connection is None:
         word, what = _not_dialled(error)
     else:
         word, what = _lost(error, connection.owed)
     return NETWORK, "%s %s %s" % (word, where, what)
+
+
+def shortage(error: Exception) -> str:
+    """Return a sentence if error says that this host is short of something,
+    otherwise "".
+    """
+    # A gaierror's number is the resolver's, and may be one of these.
+    if (not isinstance(error, OSError) or isinstance(error, socket.gaierror)
+            or error.errno not in _SHORTAGES):
+        return ""
+    return ("this host is out of %s; raise its limits (ulimit -n), or use "
+            "fewer connections" % _SHORTAGES[error.errno])
 
 
 def _not_dialled(error: Exception) -> Tuple[str, str]:
@@ -93,13 +115,11 @@ def _reason(error: Exception) -> str:
 
 
 def tell(line: str, end: str = "\n") -> None:
-    """Print one line on standard error, if there is such a thing."""
-    # print(file=None) would write it to standard output.
-    if sys.stderr is not None:
-        try:
-            print(line, file=sys.stderr, end=end, flush=True)
-        except OSError:
-            pass
+    """Print one line on standard error, if that takes it."""
+    try:
+        print(line, file=sys.stderr, end=end, flush=True)
+    except OSError:
+        pass
 
 
 def discard_output() -> None:

@@ -23,7 +23,6 @@ import os
 import select
 import selectors
 import socket
-import sys
 import threading
 import time
 from typing import Any, Callable, List, Optional
@@ -212,9 +211,15 @@ def run(args: argparse.Namespace) -> int:
 def _relay(connection: Connection) -> None:
     source, entrance = socket.socketpair()
     failures: List[OSError] = []
+    pump = threading.Thread(target=_pump, args=(entrance, failures),
+                            daemon=True)
     with source:
-        threading.Thread(target=_pump, args=(entrance, failures),
-                         daemon=True).start()
+        try:
+            pump.start()
+        except RuntimeError:
+            entrance.close()
+            raise UnusableStream("this host is out of threads; raise its "
+                                 "limits (ulimit -u)") from None
         Relay(connection, source, _write).run()
     if failures:
         raise UnusableStream("standard input cannot be read: %s"
@@ -225,8 +230,7 @@ def _pump(entrance: socket.socket, failures: List[OSError]) -> None:
     """Copy descriptor 0 into entrance until the end of either."""
     with entrance:
         try:
-            # With no standard input, the number 0 may be another file's.
-            data = _read() if sys.stdin is not None else b""
+            data = _read()
             while data:
                 try:
                     entrance.sendall(data)
@@ -248,8 +252,6 @@ def _read() -> bytes:
 
 def _write(data: bytes) -> None:
     """Write all of data to descriptor 1."""
-    if sys.stdout is None:
-        raise ClosedOutput()
     rest = memoryview(data)
     while rest:
         try:

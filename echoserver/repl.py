@@ -8,7 +8,7 @@ whether the line arrived; that is said, and the next line dials again.  While
 the prompt waits, a thread watches the connection, since input() cannot: a
 server that goes away is told at once and not by the loss of the next line.
 The thread lives as long as the input() it accompanies, so that never more
-than one thread deals with the connection.
+than one thread deals with the connection; Ctrl-C may strike at any moment.
 
 Line editing and history come from readline where it exists, and stay in
 memory.  Text is sent as UTF-8 whatever the terminal's encoding is, and what
@@ -16,12 +16,13 @@ the terminal cannot show of a reply is escaped.
 """
 
 import argparse
+import contextlib
 import io
-import selectors
+import select
 import socket
 import sys
 import threading
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from .connection import Address, Connection
 from .diagnosis import INTERRUPTED, NETWORK, OK, diagnose, tell
@@ -81,28 +82,26 @@ class Repl:
                  prompt: str) -> None:
         self.address = address
         self.timeout = timeout
-        self._interactive = sys.stdout is not None and sys.stdout.isatty()
+        self._interactive = sys.stdout.isatty()
         self._prompt = ""
         if self._interactive:
             self._prompt = _expressible(prompt)
         self._connection: Optional[Connection] = None
+        self._watch: Optional[_Watch] = None
         self._worst = OK
-        # A byte through here ends the watcher.
-        self._wake_receiver, self._wake_sender = socket.socketpair()
 
     def run(self) -> int:
         """Read and send lines until Ctrl-D; return the exit code."""
-        with self._wake_receiver, self._wake_sender:
-            try:
-                self._connection = Connection(self.address, self.timeout)
-            except OSError as error:
-                self._lose(error)
-                return self._worst
-            try:
-                _prepare_terminal()
-                return self._loop()
-            finally:
-                self._drop()
+        try:
+            self._connection = Connection(self.address, self.timeout)
+        except OSError as error:
+            self._lose(error)
+            return self._worst
+        try:
+            _prepare_terminal()
+            return self._loop()
+        finally:
+            self._drop()
 
     def _loop(self) -> int:
         while True:
@@ -112,6 +111,7 @@ class Repl:
                 self._end_line()
                 return self._leave()
             except KeyboardInterrupt:
+                self._end_watch()       # which is what it may have struck
                 self._end_line()
                 if not self._typed():
                     return INTERRUPTED
@@ -121,48 +121,39 @@ class Repl:
 
     def _ask(self) -> str:
         """Return a line from the terminal, watching the connection."""
-        if self._connection is None:
-            return input(self._prompt)
-        watcher = threading.Thread(target=self._watch, daemon=True,
-                                   args=(self._connection,))
-        watcher.start()
+        if self._connection is not None:
+            news = _news(self._connection)
+            if news is not None:
+                self._report(news)
         try:
+            if self._connection is not None:
+                # Without descriptors or threads for it the next line is lost.
+                with contextlib.suppress(OSError, RuntimeError):
+                    self._watch = _Watch(self._connection, self._interject)
+                    self._watch.start()
             return input(self._prompt)
         finally:
-            self._wake_sender.send(b"\0")
-            watcher.join()
-            self._wake_receiver.recv(1)
+            self._end_watch()
 
-    def _watch(self, connection: Connection) -> None:
-        """Wait for the end of input(), or for anything from the server.
-
-        Nothing is owed meanwhile, so it can only be the end, or wrong.
-        """
-        with selectors.DefaultSelector() as selector:
-            selector.register(connection, selectors.EVENT_READ)
-            selector.register(self._wake_receiver, selectors.EVENT_READ)
-            while True:
-                ready = [key.fileobj for key, _ in selector.select()]
-                if self._wake_receiver in ready:
-                    return
-                try:
-                    if connection.receive() is not None:
-                        raise ConnectionError("the stream has ended")
-                except (OSError, WrongEcho) as error:
-                    selector.unregister(connection)
-                    self._interject(error)
+    def _end_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
 
     def _interject(self, error: Exception) -> None:
         """Report a loss while the prompt waits, and restore its line."""
         self._end_line()
-        # Nothing was owed: the end of the stream is news, not a failure.
+        self._report(error)
+        if self._interactive:
+            self._put(self._prompt + self._typed())
+
+    def _report(self, error: Exception) -> None:
+        """Report the loss of a connection that owed nothing."""
+        # The end of its stream is news, not a failure.
         worst = self._worst
         self._lose(error)
         if not isinstance(error, WrongEcho):
             self._worst = worst
         tell("The next line dials again.")
-        if self._interactive:
-            self._put(self._prompt + self._typed())
 
     def _say(self, data: bytes) -> None:
         """Send a line, once, and print its reply."""
@@ -174,15 +165,22 @@ class Repl:
         except KeyboardInterrupt:
             self._end_line()
             self._worst = max(self._worst, NETWORK)
+            fate = self._fate()
             self._drop()
-            tell("Given up; the next line dials again.")
+            tell("Given up; the line %s; the next one dials again." % fate)
         except (OSError, WrongEcho) as error:
-            fate = ("was not sent" if self._connection is None
-                    else "may have arrived and is not sent again")
+            fate = ("was answered, but wrongly"
+                    if isinstance(error, WrongEcho) else self._fate())
             self._lose(error)
             tell("The line %s; the next one dials again." % fate)
         else:
             self._show(reply)
+
+    def _fate(self) -> str:
+        """Return what has become of the line that was not answered."""
+        if self._connection is None:
+            return "was not sent"
+        return "may have arrived and is not sent again"
 
     def _leave(self) -> int:
         """End the stream and see that the server has nothing to add."""
@@ -210,7 +208,7 @@ class Repl:
     def _show(self, reply: bytes) -> None:
         if self._interactive:
             self._put(shown(reply, sys.stdout.encoding) + "\n")
-        elif sys.stdout is not None:
+        else:
             sys.stdout.buffer.write(reply + b"\n")
             sys.stdout.buffer.flush()
 
@@ -229,6 +227,65 @@ class Repl:
     def _put(text: str) -> None:
         sys.stdout.write(_expressible(text))
         sys.stdout.flush()
+
+
+class _Watch:
+    """A thread that reports what comes of an idle connection, until stop().
+
+    It shares a pair of sockets with its maker.  The end of one stream tells
+    the thread to end, and the end of the other that it has.  Both stay ended,
+    so stop() may be struck by Ctrl-C anywhere and be called again, whereas
+    Thread.join() may wait for ever then (bpo-45274).
+
+    Whoever takes the thread's socket off the list closes it: the thread when
+    it begins, or stop() where it has not, and never will.
+    """
+
+    def __init__(self, connection: Connection,
+                 report: Callable[[Exception], None]) -> None:
+        self._connection = connection
+        self._report = report
+        self._ours, theirs = socket.socketpair()
+        self._theirs = [theirs]
+
+    def start(self) -> None:
+        """Begin; raise RuntimeError where the system has no thread."""
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def stop(self) -> None:
+        """Return when the thread has ended, or never will begin."""
+        with contextlib.suppress(IndexError):
+            self._theirs.pop().close()
+        with contextlib.suppress(OSError):      # of the second call
+            self._ours.shutdown(socket.SHUT_WR)
+            self._ours.recv(1)
+        self._ours.close()
+
+    def _run(self) -> None:
+        try:
+            theirs = self._theirs.pop()
+        except IndexError:
+            return
+        with theirs:
+            both = self._connection, theirs
+            while theirs not in select.select(both, [], [])[0]:
+                news = _news(self._connection)
+                if news is not None:
+                    self._report(news)
+                    return
+
+
+def _news(connection: Connection) -> Optional[Exception]:
+    """Return what has become of an idle connection, None for nothing.
+
+    Nothing is owed, so what comes can only be the end, or wrong.
+    """
+    try:
+        if connection.receive() is None:
+            return None
+        return ConnectionError("the stream has ended")
+    except (OSError, WrongEcho) as error:
+        return error
 
 
 def _expressible(text: str) -> str:

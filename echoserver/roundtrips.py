@@ -15,18 +15,20 @@ thread only waits, which Ctrl-C may interrupt anywhere.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import shutil
 import socket
 import sys
 import threading
 import time
-from typing import Optional
+from typing import Optional, Set
 
 from .address import show_address
 from .connection import Connection
 from .connectionpool import ConnectionPool, PoolClosed
-from .diagnosis import INTERRUPTED, NETWORK, OK, WRONG, diagnose, tell
+from .diagnosis import INTERRUPTED, OK, USAGE, WRONG, diagnose, tell
 from .tally import BLOCKS, Tally, milliseconds
 from .verifier import WrongEcho
 
@@ -89,19 +91,26 @@ class Run:
         # there shall be no more of them.
         self.stopping = threading.Event()
         self.tally = Tally()
-        # Guards the tally, the claims and the order of what is printed.
-        self._lock = threading.Lock()
+        # The numbers of the messages that are on their way.
+        self.unanswered: Set[int] = set()
+        # Guards all that is counted, and the order of the output.  Reentrant,
+        # as Ctrl-C may keep the main thread from giving it back (bpo-29988).
+        self._lock = threading.RLock()
         self._claimed = 0
+        self._worst = OK
+        # The first words of the failures that have been told.
+        self._told: Set[str] = set()
         self._working = args.connections
         self._workers = [Worker(self) for _ in range(args.connections)]
         # A byte comes through here when the last thread ends.
         self._end_receiver, self._end_sender = socket.socketpair()
-        # A line for each message; or else, on a terminal, one of progress.
+        # A line for each message, or else, on a terminal, one of progress,
+        # which takes so many columns at present.
         slow = args.interval >= LINE_INTERVAL
         self._lines = slow and not args.quiet
-        self._replies = self._lines and not args.json
         self._terminal = sys.stderr is not None and sys.stderr.isatty()
         self._progress = self._terminal and not slow and not args.quiet
+        self._shown = 0
 
     def run(self) -> int:
         """Return the exit code, after the summary."""
@@ -123,9 +132,9 @@ class Run:
             self.pool.close()
         with self._lock:
             self._erase_progress()
+            self.tally.unanswered = len(self.unanswered)
             self._summarize(seconds)
-        return (INTERRUPTED if interrupted else WRONG if self.tally.wrong
-                else NETWORK if self.tally.lost else OK)
+            return INTERRUPTED if interrupted else self._worst
 
     def _start(self) -> None:
         for started, worker in enumerate(self._workers):
@@ -133,8 +142,9 @@ class Run:
                 worker.start()
             except RuntimeError:
                 # The system has no more threads for us.
-                tell("only %d of %d --connections could be started"
-                     % (started, len(self._workers)))
+                tell("this host is out of threads: %d of %d --connections "
+                     "could be started" % (started, len(self._workers)))
+                self._worst = USAGE
                 for _ in self._workers[started:]:
                     self.done()
                 break
@@ -161,25 +171,30 @@ class Run:
     def verified(self, number: int, ns: int) -> None:
         """Count a reply that came after ns nanoseconds."""
         with self._lock:
+            self.unanswered.discard(number)
             self.tally.add_verified(self.args.size, ns)
-            if self._replies and not self.stopping.is_set():
+            if (self._lines and not self.args.json
+                    and not self.stopping.is_set()):
                 self._print("%d bytes from %s: seq=%d time=%s ms" % (
                     self.args.size, show_address(self.address), number,
                     milliseconds(ns)))
 
-    def failed(self, error: Exception,
+    def failed(self, number: int, error: Exception,
                connection: Optional[Connection]) -> None:
         """Count a message without its reply."""
         code, line = diagnose(error, self.address, connection)
         with self._lock:
             if self.stopping.is_set():
                 return
-            first = not self.tally.lost and not self.tally.wrong
+            self.unanswered.discard(number)
+            self._worst = max(self._worst, code)
             if code == WRONG:
                 self.tally.wrong += 1
             else:
                 self.tally.lost += 1
-            if first or self._lines:
+            word = line.split()[0]
+            if self._lines or word not in self._told:
+                self._told.add(word)
                 self._erase_progress()
                 tell(line)
 
@@ -188,10 +203,8 @@ class Run:
         with self._lock:
             self._working -= 1
             if not self._working:
-                try:
+                with contextlib.suppress(OSError):  # it had been left alone
                     self._end_sender.send(b"\0")
-                except OSError:
-                    pass        # it had been left alone
 
     # What is shown.
 
@@ -205,13 +218,20 @@ class Run:
 
     def _show_progress(self, seconds: float) -> None:
         if self._progress:
-            tell("\r%d verified, %d lost, %d wrong, %.0f replies/s " % (
-                self.tally.verified, self.tally.lost, self.tally.wrong,
-                self.tally.verified / seconds), end="")
+            # A terminal that is gone has no size.
+            with self._lock, contextlib.suppress(OSError):
+                columns = os.get_terminal_size(sys.stderr.fileno()).columns
+                # Not the last three: room for ^C and the cursor behind it.
+                self._shown = max((columns or 80) - 3, 0)
+                line = "%d verified, %d lost, %d wrong, %.0f replies/s" % (
+                    self.tally.verified, self.tally.lost, self.tally.wrong,
+                    self.tally.verified / seconds)
+                tell("\r" + line[:self._shown].ljust(self._shown), end="")
 
     def _erase_progress(self) -> None:
-        if self._progress:
-            tell("\r%79s\r" % "", end="")
+        if self._shown:
+            tell("\r%*s\r" % (self._shown, ""), end="")
+            self._shown = 0
 
     def _summarize(self, seconds: float) -> None:
         args = self.args
@@ -252,7 +272,7 @@ class Worker(threading.Thread):
         finally:
             self._run.done()
 
-    def _use_a_connection(self, number: Optional[int]) -> Optional[int]:
+    def _use_a_connection(self, number: int) -> Optional[int]:
         """Make round trips from number on until one fails.
 
         Return the number that follows then, or None for the end.
@@ -260,16 +280,19 @@ class Worker(threading.Thread):
         connection = None
         try:
             with self._run.pool.connection() as connection:
-                while number is not None:
+                while True:
                     self._make(connection, number)
-                    number = self._next(0.0)
-            return None
+                    after = self._next(0.0)
+                    if after is None:
+                        return None
+                    number = after
         except (OSError, WrongEcho, PoolClosed) as error:
-            self._run.failed(error, connection)
+            self._run.failed(number, error, connection)
             return self._next(FAILURE_PAUSE)
 
     def _make(self, connection: Connection, number: int) -> None:
         data = message(number, self._run.args.size)
+        self._run.unanswered.add(number)
         start = time.perf_counter()
         connection.echo(data)
         ns = int((time.perf_counter() - start) * 1e9)

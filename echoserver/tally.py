@@ -84,7 +84,7 @@ class Histogram:
                 len(str(scale)), rows.get(row, 0))
             lines.append(label + _bar(rows.get(row, 0), scale,
                                       max(width - len(label), 1), blocks))
-        return lines
+        return [line[:max(width, 0)] for line in lines]
 
     def _rows(self, height: int) -> Tuple[int, Dict[int, int]]:
         """Return the counters, merged until height rows are enough, and how
@@ -125,21 +125,23 @@ def _bar(count: int, scale: int, room: int, blocks: bool) -> str:
 class Tally:
     """The outcomes of round trips.
 
-    Attributes: verified, lost and wrong, numbers of messages; sent, their
-    sum; bytes, those of the verified replies; times, a Histogram of theirs.
+    Attributes: verified, lost, wrong and unanswered, numbers of messages;
+    sent, their sum; bytes, those of the verified replies; times, a Histogram
+    of theirs.
     """
 
     def __init__(self) -> None:
         self.verified = 0
         self.lost = 0
         self.wrong = 0
+        self.unanswered = 0
         self.bytes = 0
         self.times = Histogram()
 
     @property
     def sent(self) -> int:
-        """The number of messages that have met their fate."""
-        return self.verified + self.lost + self.wrong
+        """The number of messages, those on their way included."""
+        return self.verified + self.lost + self.wrong + self.unanswered
 
     def add_verified(self, size: int, ns: int) -> None:
         """Count a reply of size bytes that came after ns nanoseconds."""
@@ -155,6 +157,7 @@ class Tally:
             "replies_verified": self.verified,
             "messages_lost": self.lost,
             "replies_wrong": self.wrong,
+            "messages_unanswered": self.unanswered,
             "seconds": round(seconds, 6),
             "replies_per_s": _rate(self.verified, seconds),
             "bytes_per_s": _rate(self.bytes, seconds),
@@ -166,9 +169,12 @@ class Tally:
 
     def summary(self, seconds: float) -> List[str]:
         """Return the figures as lines for a person."""
+        unanswered = (", %d unanswered" % self.unanswered
+                      if self.unanswered else "")
         lines = [
-            "%d sent, %d verified, %d lost, %d wrong in %.2f s"
-            % (self.sent, self.verified, self.lost, self.wrong, seconds),
+            "%d sent, %d verified, %d lost, %d wrong%s in %.2f s"
+            % (self.sent, self.verified, self.lost, self.wrong, unanswered,
+               seconds),
             "%s replies/s, %s bytes/s" % (
                 _shown(_rate(self.verified, seconds)),
                 _shown(_rate(self.bytes, seconds)))]

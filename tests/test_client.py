@@ -1,15 +1,18 @@
 """The client program as a filter: what comes out, and the exit codes."""
 
 import contextlib
+import errno
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import unittest
+from unittest import mock
 
-from echoserver import client
+from echoserver import client, connection, diagnosis
 
 from . import peers
 from .support import PATIENCE, ROOT, TestCase, python
@@ -32,6 +35,25 @@ class ClientTestCase(TestCase):
         options.setdefault("bufsize", 0)
         options.setdefault("env", ENVIRONMENT)
         return self.run_program("echoserver.client", *args, **options)
+
+    def hurried(self, statement, *args, **options):
+        """Start the program after a statement, which shortens a wait."""
+        process = subprocess.Popen(python(
+            "-c", "import sys\nfrom echoserver import client, pipe, "
+            "roundtrips\n%s\nsys.exit(client.main())" % statement,
+            *map(str, args)), cwd=ROOT, env=ENVIRONMENT, bufsize=0,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            **dict({"stderr": subprocess.PIPE}, **options))
+        self.addCleanup(self._end, process)
+        return process
+
+    def here(self, *args, encoding="ascii"):
+        """Run the program in this process; return its outcome."""
+        out = io.TextIOWrapper(io.BytesIO(), encoding, write_through=True)
+        with contextlib.redirect_stdout(out), \
+                contextlib.redirect_stderr(io.StringIO()) as err:
+            code = client.main([str(arg) for arg in args])
+        return code, out.buffer.getvalue(), err.getvalue().splitlines()
 
     def outcome(self, process, data=None):
         """Return exit code, output and the lines of standard error."""
@@ -88,7 +110,7 @@ class PipeTests(ClientTestCase):
                     break
                 data += more
             connection.sendall(data.upper())
-        process = self.client(*self.play(script))
+        process = self.hurried("pipe.LINGER = .01", *self.play(script))
         self.assertEqual(self.outcome(process, b"abc"), (0, b"ABC", []))
 
     def test_refused(self):
@@ -100,13 +122,12 @@ class PipeTests(ClientTestCase):
     def test_no_such_host(self):
         """DNS, 1: the name has no address."""
         for host in "nosuch.invalid", "a..b":
-            self.assertFails(self.outcome(self.client(host, 80), b"abc"),
-                             1, "DNS", (host, 80))
+            self.assertFails(self.here(host, 80), 1, "DNS", (host, 80))
 
     def test_unreachable(self):
         """REFUSED, 1: the system's words for an address it cannot dial."""
-        outcome = self.outcome(self.client("255.255.255.255", 80), b"abc")
-        self.assertFails(outcome, 1, "REFUSED", ("255.255.255.255", 80))
+        self.assertFails(self.here("255.255.255.255", 80),
+                         1, "REFUSED", ("255.255.255.255", 80))
 
     def test_mute(self):
         """TIMEOUT, 1: silence for longer than -W."""
@@ -178,11 +199,11 @@ class PipeTests(ClientTestCase):
 
     def test_banner(self):
         """WRONG, 3: a service that speaks first, asked or not."""
-        for data in b"abc", b"":
-            address = self.play(peers.banner)
-            line = self.assertFails(
-                self.outcome(self.client(*address), data),
-                3, "WRONG", address)
+        address = self.play(peers.banner)
+        both = self.client(*address), self.client(*address)
+        for process, data in zip(both, (b"abc", b"")):
+            line = self.assertFails(self.outcome(process, data),
+                                    3, "WRONG", address)
             self.assertIn("got b'220 mail", line)
 
     def test_addition(self):
@@ -234,16 +255,37 @@ class StreamTests(ClientTestCase):
         return process
 
     def test_no_input(self):
-        """No standard input is an empty one."""
-        address = self.play(peers.echo)
-        self.assertEqual(self.outcome(self.shell('"$@" <&-', *address)),
-                         (0, b"", []))
+        """2: nothing is read, nobody is called."""
+        code, out, err = self.outcome(self.shell('"$@" <&-', *peers.nobody()))
+        self.assertEqual((code, out, len(err)), (2, b"", 1))
+        self.assertIn("standard input is closed; ", err[0])
 
     def test_no_output(self):
-        """No standard output is a closed one."""
-        address = self.play(peers.echo)
-        process = self.shell('"$@" >&-', *address)
-        self.assertEqual(self.outcome(process, b"abc"), (141, b"", []))
+        """2: nobody is called."""
+        process = self.shell('"$@" >&-', *peers.nobody())
+        code, out, err = self.outcome(process, b"abc")
+        self.assertEqual((code, out, len(err)), (2, b"", 1))
+        self.assertIn("standard output is closed; ", err[0])
+
+    def test_no_output_in_every_face(self):
+        """2, at a terminal and with --count, too."""
+        for args in [], ["--count=1"]:
+            with mock.patch("sys.stdin", mock.Mock(**{
+                    "isatty.return_value": True})), \
+                    mock.patch("sys.stdout", None), \
+                    contextlib.redirect_stderr(io.StringIO()) as err:
+                self.assertEqual(client.main(args), 2)
+            self.assertIn("standard output is closed; ", err.getvalue())
+
+    def test_no_error_output_in_every_face(self):
+        """There is one afterwards, for input() and argparse need it."""
+        for args, code in (["--nonsense"], 2), (["-c1"] + [
+                str(word) for word in peers.nobody()], 1):
+            with mock.patch("sys.stderr", None), \
+                    contextlib.redirect_stdout(io.StringIO()):
+                self.assertEqual(client.main(args), code)
+                self.assertEqual(sys.stderr.name, os.devnull)
+                sys.stderr.close()
 
     def test_no_error_output(self):
         """No standard error hides the line, which goes nowhere else."""
@@ -260,9 +302,9 @@ class StreamTests(ClientTestCase):
     @unittest.skipUnless(os.path.exists("/dev/full"), "no full device")
     def test_unwritable_output(self):
         """2: standard output is full, for the replies and for --help."""
-        for words in self.play(peers.echo), ["--help"]:
-            code, out, err = self.outcome(
-                self.shell('"$@" >/dev/full', *words), b"abc")
+        for process in [self.shell('"$@" >/dev/full', *words)
+                        for words in (self.play(peers.echo), ["--help"])]:
+            code, out, err = self.outcome(process, b"abc")
             self.assertEqual((code, len(err)), (2, 1), err)
             self.assertIn("standard output cannot be written", err[0])
 
@@ -311,14 +353,14 @@ class UsageTests(ClientTestCase):
         self.assertEqual((code, out, err[0][:6]), (2, b"", "usage:"))
 
     def test_measure_without_count(self):
-        """2: what measures needs --count."""
+        """2: what measures needs --count, and shows no prompt."""
         self.assertIn("--json goes with --count", self.refuses("--json"))
+        self.assertIn("--prompt does not go with --count",
+                      self.refuses("--prompt", "> ", "--count", "1"))
 
     def test_version(self):
         """--version prints the version on standard output."""
-        process = self.client("--version")
-        code, out, err = self.outcome(process, b"")
-        self.assertEqual((code, out, err), (
+        self.assertEqual(self.here("--version"), (
             0, b"echoserver %s\n" % client.__version__.encode(), []))
 
     def test_help_into_a_closed_pipe(self):
@@ -334,6 +376,47 @@ class UsageTests(ClientTestCase):
 
     def test_help_names_the_exit_codes(self):
         """--help is manual enough."""
-        out = self.outcome(self.client("--help"), b"")[1]
+        out = self.here("--help")[1]
         for word in b"REFUSED", b"141", b"--count", b"Ctrl-D":
             self.assertIn(word, out)
+
+
+class ShortageTests(ClientTestCase):
+    """What this host is short of is no fault of the server's."""
+
+    def test_shortage_in_every_face(self):
+        """2, and a sentence about this host."""
+        error = OSError(errno.EMFILE, "Too many open files")
+        for args in [], ["--count=2", "--interval=0"]:
+            for stdin in io.StringIO(), mock.Mock():     # a Mock is a tty
+                with mock.patch.object(connection, "_dial",
+                                       side_effect=error), \
+                        mock.patch("sys.stdin", stdin):
+                    code, out, err = self.here(*args)
+                self.assertEqual((code, len(err)), (2, 1), err)
+                self.assertRegex(err[0], "^this host is out of descriptors; ")
+
+    def test_shortage_before_dialling(self):
+        """So too where the first descriptor is missing."""
+        with mock.patch("socket.socketpair", side_effect=OSError(
+                errno.ENFILE, "Too many open files in system")):
+            code, out, err = self.here("--count", 1)
+        self.assertEqual((code, len(err)), (2, 1), err)
+        self.assertRegex(err[0], "^this host is out of descriptors; ")
+
+    def test_shortage_of_threads(self):
+        """The filter and the count need one."""
+        for args in [], ["--count=1"]:
+            with mock.patch("threading.Thread.start",
+                            side_effect=RuntimeError("can't start")), \
+                    mock.patch.object(connection, "_dial",
+                                      lambda *args: socket.socket()), \
+                    mock.patch("sys.stdin", io.StringIO()):
+                code, out, err = self.here(*args)
+            self.assertEqual((code, len(err)), (2, 1), err)
+            self.assertRegex(err[0], "^this host is out of threads")
+
+    def test_numbers_of_the_resolver(self):
+        """They mean something else, whatever they are."""
+        error = socket.gaierror(errno.ENOMEM, "Not known")
+        self.assertEqual(diagnosis.diagnose(error, ("name", 80))[0], 1)

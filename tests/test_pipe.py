@@ -114,7 +114,7 @@ class RelayTests(TestCase):
 
     def test_window(self):
         """What a mute server is sent is bounded, whatever the source has."""
-        relay = self.relay(peers.mute, self.fail, timeout=0.3)
+        relay = self.relay(peers.mute, self.fail, timeout=0.1)
         unanswered = []
 
         def select_on(what, events):

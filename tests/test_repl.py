@@ -1,19 +1,26 @@
 """The client program at a terminal, which is a pseudo-terminal here."""
 
+import contextlib
+import io
 import os
 import select
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 import unittest
+import warnings
+from unittest import mock
 
 from echoserver import repl
+from echoserver.connection import Connection
 
 from . import peers
 from .support import PATIENCE, TestCase, until
 from .test_client import ENVIRONMENT
+from .test_connectionpool import striking_in
 
 try:
     import pty
@@ -229,7 +236,7 @@ class ReplTests(TestCase):
         session.type("mute\n")
         self.assertTrue(taken.wait(PATIENCE))
         session.interrupt()
-        self.assertIn("dials again", session.notice())
+        self.assertRegex(session.notice(), "may have arrived.*dials again")
         session.expect("echo> ")
         session.type("abc\n")
         self.assertEqual(session.notice(), "Connected again.")
@@ -322,7 +329,8 @@ class ReplTests(TestCase):
                 connection))
         session.type("a\n")
         self.assertIn("sent b'a', got b'Q'", session.notice())
-        session.notice()
+        self.assertEqual(session.notice(), "The line was answered, but "
+                         "wrongly; the next one dials again.")
         session.type("b\n")
         self.assertEqual(session.notice(), "Connected again.")
         session.expect("\r\nB\r\necho> ")
@@ -331,7 +339,9 @@ class ReplTests(TestCase):
 
     def test_banner(self):
         """A service that speaks first is found out at the prompt."""
-        session = self.start(peers.banner)
+        go = threading.Event()
+        session = self.start(peers.after(0, peers.banner, go))
+        go.set()
         self.assertIn("sent nothing, got b'220 mail", session.notice())
         session.notice()
         session.expect("echo> ")
@@ -377,9 +387,73 @@ class ReplTests(TestCase):
             session.expect("ABC\r\necho> ")
         tasks = "/proc/%d/task" % session.process.pid
         if os.path.isdir(tasks):
-            self.assertLessEqual(len(os.listdir(tasks)), 2)
+            until(lambda: len(os.listdir(tasks)) <= 2, "the threads' end")
         session.type(b"\x04")
         session.ends(0)
+
+
+class WatchTests(TestCase):
+    """The prompt's companion, without a terminal."""
+
+    def repl(self, script):
+        """Return a Repl that is connected to a peer that plays script."""
+        result = repl.Repl(peers.play(self, script).address, PATIENCE, "")
+        result._connection = Connection(result.address, PATIENCE)
+        self.addCleanup(result._drop)
+        return result
+
+    def test_server_that_is_quicker_than_the_prompt(self):
+        """It is told before the prompt, which is then shown once."""
+        for script, worst in (peers.banner, 3), (peers.end, 0):
+            session = self.repl(script)
+            until(session._connection.is_stale, "the server's first word")
+            with mock.patch.object(repl, "input", create=True, side_effect=(
+                    lambda prompt: self.assertIsNone(session._connection))), \
+                    contextlib.redirect_stderr(io.StringIO()) as err:
+                session._ask()
+            self.assertEqual((session._worst, err.getvalue().count("\n")),
+                             (worst, 2))
+
+    def test_interrupted_at_every_line(self):
+        """Ctrl-C at any line of the module leaves no watcher behind."""
+        # What socketpair() returns may be lost before it has a name.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            self.assertGreater(self.strike_one_line_after_the_other(), 20)
+
+    def strike_one_line_after_the_other(self):
+        session = self.repl(peers.echo)
+        connection = session._connection
+        for line in range(1000):
+            countdown = [line]
+            with mock.patch.object(repl, "input", create=True,
+                                   side_effect=["", EOFError]), \
+                    mock.patch.object(session, "_leave", return_value=0):
+                sys.settrace(striking_in(repl.__file__, countdown))
+                try:
+                    code = session._loop()
+                except KeyboardInterrupt:
+                    code = 130
+                finally:
+                    sys.settrace(None)
+            until(lambda: "_run" not in [
+                frame.f_code.co_name
+                for frame in sys._current_frames().values()
+                if frame.f_code.co_filename == repl.__file__], "its end")
+            if not code:
+                self.assertFalse(connection.is_stale())
+                return line
+
+    def test_no_thread_or_descriptor_for_it(self):
+        """The prompt does without."""
+        session = self.repl(peers.echo)
+        session._connection.echo(b"abc")        # the peer has its thread
+        for what, error in (("threading.Thread.start", RuntimeError),
+                            ("socket.socketpair", OSError)):
+            with mock.patch(what, side_effect=error), \
+                    mock.patch.object(repl, "input", create=True,
+                                      return_value="abc"):
+                self.assertEqual(session._ask(), "abc")
 
 
 class TextTests(unittest.TestCase):

@@ -1,24 +1,26 @@
 """The client program as a counter of round trips."""
 
-import contextlib
-import io
 import json
 import os
+import re
 import select
 import signal
+import struct
 import threading
 import time
 import unittest
 from unittest import mock
 
-from echoserver import client, roundtrips
+from echoserver import roundtrips
 
 from . import peers
 from .support import PATIENCE
 from .test_client import ClientTestCase
 
 try:
+    import fcntl
     import pty
+    import termios
 except ImportError:
     pty = None
 
@@ -55,13 +57,10 @@ class CountTests(ClientTestCase):
 
     FAST = ("--interval", "0")
 
-    def here(self, *args, encoding="ascii"):
-        """Run the program in this process; return its outcome."""
-        out = io.TextIOWrapper(io.BytesIO(), encoding, write_through=True)
-        with contextlib.redirect_stdout(out), \
-                contextlib.redirect_stderr(io.StringIO()) as err:
-            code = client.main([str(arg) for arg in args])
-        return code, out.buffer.getvalue(), err.getvalue().splitlines()
+    def slowly(self, *args):
+        """Run the program here, at a pace that counts as slow, but is not."""
+        with mock.patch.object(roundtrips, "LINE_INTERVAL", .01):
+            return self.here("-i", .01, *args)
 
     def figures(self, out):
         """Return the one JSON object that out must be."""
@@ -74,8 +73,7 @@ class CountTests(ClientTestCase):
     def test_count(self):
         """A line for each reply, then the summary; exit code 0."""
         peer = self.play(peers.echo)
-        code, out, err = self.outcome(
-            self.client(*peer, "-c", 3, "-i", "0.2", "-s", 100))
+        code, out, err = self.slowly(*peer, "-c", 3, "-s", 100)
         lines = out.decode().splitlines()
         self.assertEqual((code, err, len(lines)), (0, [], 7), out)
         for number, line in enumerate(lines[:3], 1):
@@ -91,8 +89,7 @@ class CountTests(ClientTestCase):
 
     def test_quiet(self):
         """-q leaves the summary alone."""
-        code, out, err = self.here(
-            *self.play(peers.echo), "-q", "-c", 2, "-i", "0.2")
+        code, out, err = self.slowly(*self.play(peers.echo), "-q", "-c", 2)
         self.assertEqual((code, out.count(b"\n"), err), (0, 4, []))
 
     def test_fast(self):
@@ -129,7 +126,7 @@ class CountTests(ClientTestCase):
         self.assertEqual(sorted(figures), sorted([
             "host", "port", "connections", "size_bytes", "interval_seconds",
             "messages_sent", "replies_verified", "messages_lost",
-            "replies_wrong", "seconds", "replies_per_s", "bytes_per_s",
+            "messages_unanswered", "replies_wrong", "seconds", "replies_per_s", "bytes_per_s",
             "rtt_min_us", "rtt_mean_us", "rtt_p50_us", "rtt_p90_us",
             "rtt_p99_us", "rtt_max_us"]))
         self.assertEqual(figures["replies_verified"], 20)
@@ -152,11 +149,20 @@ class CountTests(ClientTestCase):
 
     def test_every_failure_is_told(self):
         """At a pace that allows it, each lost message has its line."""
-        code, out, err = self.here(
-            *peers.nobody(), "-c", 2, "-i", "0.2")
+        code, out, err = self.slowly(*peers.nobody(), "-c", 2)
         self.assertEqual((code, [line[:7] for line in err]),
                          (1, ["REFUSED"] * 2))
         self.assertIn(b"2 sent, 0 verified, 2 lost, 0 wrong", out)
+
+    def test_every_word_is_told(self):
+        """Though quiet, the first failure of each kind has its line, so that
+        the exit code has one that explains it."""
+        first = [peers.end]
+        address = self.play(lambda connection: (
+            first.pop() if first else peers.verbatim)(connection))
+        code, out, err = self.here(*address, "-q", "-c", 4, *self.FAST)
+        self.assertEqual((code, [line.split()[0] for line in err]),
+                         (3, ["CLOSED", "WRONG"]))
 
     def test_no_such_host(self):
         """DNS, 1."""
@@ -197,7 +203,7 @@ class CountTests(ClientTestCase):
     def test_mute_after_one_of_three(self):
         """TIMEOUT, 1."""
         outcome, address, figures = self.lost(peers.after(8, peers.mute),
-                                              "-W", "0.5")
+                                              "-W", "0.2")
         self.assertFails(outcome, 1, "TIMEOUT", address, outcome[1])
         self.assertEqual(figures["messages_lost"], 1)
 
@@ -218,7 +224,7 @@ class CountTests(ClientTestCase):
         def script(connection):
             connection.sendall(peers.take(connection, 8).upper())
         outcome = self.here(
-            *self.play(script), "-c", 2, "-s", 8, "-i", "0.2", "-q")
+            *self.play(script), "-c", 2, "-s", 8, "-i", "0.02", "-q")
         self.assertEqual(outcome[0], 1)
         self.assertIn(b"2 sent, 1 verified, 1 lost", outcome[1])
 
@@ -238,7 +244,8 @@ class CountTests(ClientTestCase):
         self.assertIn(b"1 sent, 1 verified, 0 lost, 0 wrong", out)
 
     def test_interrupted_while_waiting(self):
-        """Ctrl-C does not wait for a reply, nor count it as lost."""
+        """Ctrl-C does not wait for a reply, nor count it as lost: the message
+        was sent and is unanswered."""
         taken = threading.Event()
 
         def script(connection):
@@ -251,12 +258,16 @@ class CountTests(ClientTestCase):
         process.send_signal(signal.SIGINT)
         code, out, err = self.outcome(process)
         self.assertEqual((code, err), (130, []))
-        self.assertEqual(self.figures(out)["messages_sent"], 0)
+        figures = self.figures(out)
+        self.assertEqual([figures["messages_" + fate] for fate in (
+            "sent", "lost", "unanswered")], [1, 0, 1])
         self.assertLess(time.monotonic() - start, 5)
 
     def test_closed_output(self):
         """141, quietly, also from a thread that prints."""
-        process = self.client(*self.play(peers.echo), "-c", 0, "-i", "0.2")
+        process = self.hurried(
+            "roundtrips.LINE_INTERVAL = .01", *self.play(peers.echo),
+            "-c", 0, "-i", "0.01")
         self.read_line(process.stdout)
         process.stdout.close()
         self.assertEqual(process.wait(PATIENCE), 141)
@@ -281,9 +292,12 @@ class CountTests(ClientTestCase):
         """On a terminal one line shows how it goes, and is gone at the end."""
         master, slave = pty.openpty()
         self.addCleanup(os.close, master)
+        fcntl.ioctl(slave, termios.TIOCSWINSZ,
+                    struct.pack("4H", 24, 30, 0, 0))
         try:
-            process = self.client(*self.play(peers.echo), "-c", 0,
-                                  *self.FAST, stderr=slave)
+            process = self.hurried(
+                "roundtrips.TICK = .01", *self.play(peers.echo), "-c", 0,
+                *self.FAST, stderr=slave)
         finally:
             os.close(slave)
         shown = b""
@@ -299,9 +313,11 @@ class CountTests(ClientTestCase):
                 break
         self.assertEqual(shown.count(b"\n"), 1)     # after ^C
         self.assertTrue(shown.endswith(b" \r"), shown)
+        # Two columns are left for ^C, and the last for the cursor.
+        self.assertEqual(set(map(len, re.split(b"[\r\n]+", shown))),
+                         {0, 27})
         self.assertIn(b" sent, ", process.stdout.read())
 
     def test_usage(self):
         """2: two forms of the summary at once."""
-        process = self.client("-c", 1, "--json", "--histogram")
-        self.assertEqual(self.outcome(process)[0], 2)
+        self.assertEqual(self.here("-c", 1, "--json", "--histogram")[0], 2)

@@ -15,6 +15,8 @@ depends on the zlib that is at hand.
 """
 
 import argparse
+import contextlib
+import hashlib
 import io
 import os
 import sys
@@ -95,16 +97,21 @@ def main(argv: Optional[List[str]] = None) -> int:
                         help="where to write it (default %(default)s)")
     args = parser.parse_args(argv)
     data = build()
+    new = args.output + ".new"
     try:
         # in one step, since a server may be running from the old one
-        with open(args.output + ".new", "wb") as output:
+        with open(new, "wb") as output:
             output.write(data)
-        os.chmod(output.name, 0o755)
-        os.replace(output.name, args.output)
+        os.chmod(new, 0o755)
+        os.replace(new, args.output)
     except OSError as error:
         print("cannot write %s: %s" % (args.output, error.strerror),
               file=sys.stderr)
+        with contextlib.suppress(OSError):
+            os.remove(new)
         return 1
+    # as sha256sum writes it, and can check it
+    print("%s  %s" % (hashlib.sha256(data).hexdigest(), args.output))
     return 0
 
 

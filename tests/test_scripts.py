@@ -1,6 +1,7 @@
 """The scripts that pack and check: one file that is all, and no false "OK"."""
 
 import contextlib
+import hashlib
 import importlib
 import io
 import os
@@ -49,7 +50,11 @@ class PackTests(ScriptTestCase):
     def pack(self):
         """Return the path of a new echoserver.pyz."""
         path = os.path.join(self.folder(), "echoserver.pyz")
-        self.assertEqual(self.main(make_pyz, "-o", path), (0, ""))
+        status, out = self.main(make_pyz, "-o", path)
+        with open(path, "rb") as f:
+            self.assertEqual(out, "%s  %s\n" % (
+                hashlib.sha256(f.read()).hexdigest(), path))
+        self.assertEqual(status, 0)
         return path
 
     def begin(self, *command):
@@ -76,6 +81,15 @@ class PackTests(ScriptTestCase):
         with contextlib.redirect_stderr(io.StringIO()) as err:
             self.assertEqual(self.main(make_pyz, "-o", path), (1, ""))
         self.assertRegex(err.getvalue(), "^cannot write .*missing.*\n$")
+
+    def test_pack_over_a_folder(self):
+        """What cannot be put in its place does not stay beside it."""
+        folder = self.folder()
+        path = os.path.join(folder, "echoserver.pyz")
+        os.mkdir(path)
+        with contextlib.redirect_stderr(io.StringIO()):
+            self.assertEqual(self.main(make_pyz, "-o", path), (1, ""))
+        self.assertEqual(os.listdir(folder), ["echoserver.pyz"])
 
     def test_packed_programs(self):
         """The file is the server, and with the word client the client."""

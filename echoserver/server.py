@@ -156,10 +156,12 @@ class EchoServer(SelectorTCPServer):
         self._due = 0.0
         self.ignore_callers()
         self._accept_rest()
-        # for who is in the midst of the TCP handshake
-        while monotonic() < self._draining_since + min(LAST_CALL, self.grace):
-            self._turn()
-        self._accept_rest()
+        if self.server_address[0] not in ("127.0.0.1", "::1"):
+            # on a network, somebody may be in the midst of the TCP handshake
+            end = self._draining_since + min(LAST_CALL, self.grace)
+            while monotonic() < end:
+                self._turn()
+            self._accept_rest()
         self._ignore_listener()
         self.socket.close()
         while self.peers and monotonic() < self._draining_since + self.grace:

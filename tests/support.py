@@ -28,9 +28,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 def python(*args):
     """Return the command line that runs *args* on this interpreter, with the
-    same warnings and mode."""
+    same warnings and mode, and with nothing but the standard library (which
+    halves the time of a start where site-packages has .pth files)."""
     flags = subprocess._args_from_interpreter_flags()
-    return [sys.executable] + flags + list(args)
+    return [sys.executable, "-S"] + flags + list(args)
 
 
 def until(condition, what="the condition"):

@@ -1037,7 +1037,7 @@ class EventsOnlyTest(ModelTestCase):
         """Start a program from the project's root, without the flags that
         cost memory; the test's end kills what is left of it."""
         process = subprocess.Popen(
-            [sys.executable] + list(command), cwd=ROOT, bufsize=0,
+            [sys.executable, "-S"] + list(command), cwd=ROOT, bufsize=0,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE)
         self.addCleanup(self._end, process)

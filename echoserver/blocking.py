@@ -148,6 +148,8 @@ class ForkingEchoServer(EchoServer):
                       ties)
         self._children[child] = request
         self.watch(child, self._child_ended)
+        with contextlib.suppress(OSError):  # get_request() will tell
+            self._ties = socket.socketpair()
 
     def _serve_one(self, request: Any, client_address: Any) -> int:
         """Serve a connection, in the child; the parent closes the books."""

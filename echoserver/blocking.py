@@ -132,9 +132,9 @@ class ForkingEchoServer(EchoServer):
         self._ties: Optional[Tuple[socket.socket, socket.socket]] = None
         super().__init__(*args, **options)
 
-    def serve_forever(self, poll_interval: float = 0.5) -> None:
-        self._ties = self._ties or socket.socketpair()
-        super().serve_forever(poll_interval)
+    def server_activate(self) -> None:
+        super().server_activate()
+        self._ties = socket.socketpair()
 
     def get_request(self) -> Tuple[Any, Any]:
         # What else it takes comes first: if there are too few descriptors,
@@ -191,6 +191,7 @@ class ForkingEchoServer(EchoServer):
     def run_in_background(self) -> None:
         self._server = Child(self._serve_all)
         self.socket.close()  # the child listens
+        self._close_ties()
 
     def _serve_all(self, tie: socket.socket) -> int:
         """Be the server that start() has forked."""
@@ -204,8 +205,12 @@ class ForkingEchoServer(EchoServer):
 
     def server_close(self) -> None:
         super().server_close()
+        self._close_ties()
+
+    def _close_ties(self) -> None:
         for tie in self._ties or ():
             tie.close()
+        self._ties = None
 
 
 def serve_as_child(server: EchoServer, tie: socket.socket) -> int:

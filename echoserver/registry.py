@@ -97,6 +97,8 @@ class Registry(Dict[Any, Peer]):
         reason = peer.reason or "eof"
         with self.closing:
             self.ended[reason] += 1
+            # judged now: a handler may have sent what it had not yet counted
+            self.cut_short += peer.cut and (peer.owed or bool(peer.unsent))
             self.bytes_in += int(peer.bytes_in)
             self.bytes_out += int(peer.bytes_out)
         worth = peer.bytes_in or not self.turns  # or else a health probe
@@ -125,12 +127,11 @@ class Registry(Dict[Any, Peer]):
         soon.  Otherwise the sending side must be shut, too, though then a
         peer that reads just now sees the end of a stream.
         """
-        queued = unsent(peer.request)
         if not peer.cut:
             peer.cut = True
-            self.cut_short += peer.owed or queued > 0
+            peer.unsent = unsent(peer.request)
         self.abort(peer, reason)
-        if queued and not self.patient:
+        if peer.unsent and not self.patient:
             with self.closing:
                 shut(peer.request, socket.SHUT_WR)
 

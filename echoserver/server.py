@@ -171,6 +171,9 @@ class EchoServer(SelectorTCPServer):
             for peer in self.peers.copy().values():
                 self.peers.cut(peer, "drain")
             self._turn()
+        # whose handlers are busy still, and will find their socket reset
+        self.peers.cut_short += sum(
+            peer.owed for peer in self.peers.copy().values())
         logger.info("served %s", self.peers.totals())
 
     def _accept_rest(self) -> None:

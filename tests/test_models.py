@@ -509,6 +509,7 @@ class Conformance:
         """Who does not read is reset when the grace is over."""
         server = self.serve(grace=0.1)
         s = self.connect(server.server_address)
+        self.asks(s)
         sent = self.fill(s)
         began = time.monotonic()
         closing = self.close(server)
@@ -526,6 +527,7 @@ class Conformance:
         """stop(0) leaves no time, and no connection."""
         server = self.serve(grace=PATIENCE)
         s = self.connect(server.server_address)
+        self.asks(s)
         sent = self.fill(s)
         while select.select([], [s], [], 0.05)[1]:
             sent = self.fill(s, sent)

@@ -6,12 +6,14 @@ began still lives fails for that alone: a leak in the tests hides a leak in the
 program.
 """
 
+import atexit
 import logging
 import os
 import select
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -24,6 +26,14 @@ __all__ = ["PATIENCE", "ROOT", "TestCase", "children", "descriptors",
 PATIENCE = 20.0
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+# Programs are started by the dozen: they share what is compiled, in a folder
+# of its own (where the interpreter knows of that, from 3.8 on).
+if "PYTHONPYCACHEPREFIX" not in os.environ and sys.version_info >= (3, 8):
+    _cache = tempfile.TemporaryDirectory()
+    atexit.register(_cache.cleanup)
+    os.environ["PYTHONPYCACHEPREFIX"] = _cache.name
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def python(*args):

@@ -166,6 +166,15 @@ class ModelTestCase(TestCase):
         with self.connect(server.server_address) as s:
             self.asks(s)
 
+    def turns_one_away(self, server):
+        """Fail unless one client is reset, the next is answered, and a line
+        in the log says why."""
+        with self.assertRaises(ConnectionError):
+            self.asks(self.connect(server.server_address))
+        self.answers(server)
+        self.assertEqual(len(self.log("ERROR no means")), 1)
+        self.assertEqual(self.log("Traceback"), [])
+
     def rest(self, s):
         """Return what s still receives, and how it ends."""
         parts = []
@@ -971,11 +980,7 @@ class ThreadStartTest(ModelTestCase):
         mock.patch.object(server_module, "PAUSE", 0.05).start()
         mock.patch.object(threading.Thread, "start", start).start()
         server = self.serve()
-        with self.assertRaises(ConnectionError):
-            self.asks(self.connect(server.server_address))
-        self.answers(server)
-        self.assertEqual(len(self.log("ERROR no means")), 1)
-        self.assertEqual(self.log("Traceback"), [])
+        self.turns_one_away(server)
 
 
     def test_thread_that_does_not_begin(self):
@@ -993,10 +998,7 @@ class ThreadStartTest(ModelTestCase):
         mock.patch.object(server_module, "PAUSE", 0.05).start()
         mock.patch.object(threading.Thread, "_bootstrap", bootstrap).start()
         server = self.serve()
-        with self.assertRaises(ConnectionError):
-            self.asks(self.connect(server.server_address))
-        self.answers(server)
-        self.assertEqual(len(self.log("ERROR no means")), 1)
+        self.turns_one_away(server)
 
 
 class PoolSizeTest(ModelTestCase):
@@ -1175,11 +1177,7 @@ class ChildrenTest(ModelTestCase):
         mock.patch.object(server_module, "PAUSE", 0.05).start()
         mock.patch.object(os, "fork", fork).start()
         server = self.serve()
-        with self.assertRaises(ConnectionError):
-            self.asks(self.connect(server.server_address))
-        self.answers(server)
-        self.assertEqual(len(self.log("ERROR no means")), 1)
-        self.assertEqual(self.log("Traceback"), [])
+        self.turns_one_away(server)
 
     def test_children_of_others_are_not_reaped(self):
         """Their exit status stays for who started them."""

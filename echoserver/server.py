@@ -7,9 +7,9 @@ base's (loop.py); its own are the registry of live connections (registry.py)
 and what is decided about them.
 
 The drain, in server_close(), accepts what the kernel had already accepted,
-closes the listener, and goes on looping until the registry is empty.  At the
-end of the grace what is left is cut.  The listener closes before any
-connection does, so a client that is turned away is refused at once and can go
+over the limit if need be, closes the listener, and goes on looping until the
+registry is empty.  At the end of the grace what is left is cut.  The listener
+closes before any connection does: a client that is turned away can go
 elsewhere.
 
 When the system is out of descriptors, memory, threads or processes, the

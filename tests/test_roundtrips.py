@@ -127,7 +127,7 @@ class CountTests(ClientTestCase):
             "host", "port", "connections", "size_bytes", "interval_seconds",
             "messages_sent", "replies_verified", "messages_lost",
             "messages_unanswered", "replies_wrong", "seconds", "replies_per_s",
-             "bytes_per_s",
+            "bytes_per_s",
             "rtt_min_us", "rtt_mean_us", "rtt_p50_us", "rtt_p90_us",
             "rtt_p99_us", "rtt_max_us"]))
         self.assertEqual(figures["replies_verified"], 20)

@@ -41,7 +41,7 @@ class Workers(EchoServer):
         self._count = count
         self._one_cpu = one_cpu
         self._options = options
-        self._workers: Dict[Child, int] = {}
+        self._workers: Dict[Child, Tuple[int, float]] = {}
         self._wanted: List[Tuple[float, int]] = []
         super().__init__(
             server_address, bind_and_activate=bind_and_activate,
@@ -71,7 +71,7 @@ class Workers(EchoServer):
             self._complain("cannot start a worker: %s", error)
             self._wanted.append((monotonic() + PAUSE, index))
         else:
-            self._workers[child] = index
+            self._workers[child] = index, monotonic()
             self.watch(child, self._worker_ended)
 
     def _work(self, index: int, tie: socket.socket) -> int:
@@ -99,11 +99,12 @@ class Workers(EchoServer):
             return
         self.ignore(child)
         child.close()
-        index = self._workers.pop(child)
+        index, since = self._workers.pop(child)
         if monotonic() < self._draining_since:
             logger.error("worker %d ended with status %d; starting another",
                          child.pid, status)
-            self._wanted.append((monotonic() + COMPLAINT, index))
+            # at once if it has served; but no more than one a second
+            self._wanted.append((since + COMPLAINT, index))
             self._due = min(self._due, self._wanted[-1][0])
         else:
             self.peers.cut_short += bool(status)

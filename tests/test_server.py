@@ -942,7 +942,7 @@ class RegistryTests(ServerTestCase):
             until(lambda: [peer for peer in server.peers.copy().values()
                            if peer.bytes_out == 300000], "the handler")
             got, pause = 0, threading.Event()
-            for _ in range(40):
+            for _ in range(25):
                 got += len(s.recv(4000))
                 pause.wait(0.01)
             s.sendall(b"more")

@@ -5,25 +5,23 @@ Their handlers may block: the code is the lesson's, from top to bottom.
 
 import collections
 import contextlib
-import errno
 import itertools
 import queue
 import signal
 import socket
 import socketserver
 import sys
-import threading
-from typing import Any, Callable, Deque, Dict, Iterator, Optional, Tuple
+from typing import Any, Deque, Dict, Iterator, Optional, Tuple
 
 from .child import GRACE, Child, ChildRegistry, SharedPeer
 from .server import EchoServer
+from .threads import learn_to_end, start_thread
 
 __all__ = ["ForkingEchoServer", "ThreadingEchoServer", "serve_as_child",
            "stop_on"]
 
 # Seconds for which a thread without a connection waits for another.
 SPARE = 1.0
-START = 2.0     # seconds that a new thread may take to begin
 
 
 class ThreadingEchoServer(socketserver.ThreadingTCPServer, EchoServer):
@@ -44,6 +42,10 @@ class ThreadingEchoServer(socketserver.ThreadingTCPServer, EchoServer):
         # One queue for each thread that has no connection; it waits there.
         self._spare: Deque[queue.Queue[Any]] = collections.deque()
         super().__init__(*args, **options)
+
+    def server_activate(self) -> None:
+        learn_to_end()
+        super().server_activate()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Give the connection to a spare thread, or else to a new one.
@@ -80,31 +82,6 @@ class ThreadingEchoServer(socketserver.ThreadingTCPServer, EchoServer):
         self._closed = True
         while self._spare:
             self._spare.pop().put(None)
-
-
-class Moment(threading.Event):
-
-    """An Event that nobody waits for longer than START seconds."""
-
-    def wait(self, timeout: Optional[float] = None) -> bool:
-        return super().wait(START)
-
-
-def start_thread(target: Callable[..., None], *args: Any) -> None:
-    """Start a daemon thread; raise OSError if that cannot be.
-
-    Thread.start() waits for ever for a thread that finds no memory in its
-    first moments (gh-140746).  What it waits for is not public; where it has
-    another name, this is just start().
-    """
-    thread = threading.Thread(target=target, args=args, daemon=True)
-    setattr(thread, "_started", Moment())
-    try:
-        thread.start()
-    except RuntimeError as error:  # all that it says of EAGAIN
-        raise OSError(errno.EAGAIN, str(error)) from error
-    if thread.ident is None:
-        raise OSError(errno.EAGAIN, "a thread did not begin")
 
 
 class ForkingEchoServer(EchoServer):

@@ -4,7 +4,6 @@ A connection that cannot go on is parked in the loop's selector until it can,
 and costs no thread meanwhile.
 """
 
-import errno
 import logging
 import os
 import queue
@@ -15,6 +14,7 @@ from typing import Any, List, Optional
 
 from .handler import Peer, Room
 from .server import EchoServer, limit_wait
+from .threads import learn_to_end, start_thread
 
 __all__ = ["SelectorEchoServer", "ThreadPoolEchoServer"]
 
@@ -121,16 +121,16 @@ class ThreadPoolEchoServer(MultiplexingEchoServer):
         super().__init__(*args, **options)
 
     def server_activate(self) -> None:
+        learn_to_end()
         super().server_activate()
         try:
             for _ in range(self.pool_size):
-                worker = threading.Thread(target=self._work, daemon=True)
-                worker.start()
-                self._workers.append(worker)
-        except RuntimeError as error:
+                self._workers.append(start_thread(self._work))
+        except OSError as error:
             self._end_workers()
-            raise OSError(errno.EAGAIN, "%s, having started %d of %d" % (
-                error, len(self._workers), self.pool_size)) from error
+            raise OSError(error.errno, "%s, having started %d of %d" % (
+                error.strerror, len(self._workers),
+                self.pool_size)) from error
 
     def server_close(self) -> None:
         super().server_close()

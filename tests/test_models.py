@@ -28,12 +28,12 @@ import unittest
 from unittest import mock
 
 from echoserver import EchoHandler
-from echoserver import blocking as blocking_module
 from echoserver import registry as registry_module
 from echoserver import server as server_module
+from echoserver import threads as threads_module
 from echoserver.models import MODELS
 
-from .support import PATIENCE, ROOT, TestCase, until
+from .support import PATIENCE, ROOT, TestCase, python, until
 
 logger = logging.getLogger("echoserver")
 
@@ -973,15 +973,14 @@ class ThreadStartTest(ModelTestCase):
         real = threading.Thread.start
 
         def start(thread):
-            if next(starts) == 1:  # the server itself is the first
+            if next(starts) == 0:
                 raise RuntimeError("can't start new thread")
             real(thread)
 
+        server = self.serve()
         mock.patch.object(server_module, "PAUSE", 0.05).start()
         mock.patch.object(threading.Thread, "start", start).start()
-        server = self.serve()
         self.turns_one_away(server)
-
 
     def test_thread_that_does_not_begin(self):
         """The loop does not wait for it (gh-140746)."""
@@ -989,16 +988,41 @@ class ThreadStartTest(ModelTestCase):
         real = threading.Thread._bootstrap
 
         def bootstrap(thread):
-            if next(begins) != 1:  # the server itself is the first
+            if next(begins) != 0:
                 real(thread)
 
         # where the threading module keeps such a thread for ever
         self.addCleanup(threading._limbo.clear)
-        mock.patch.object(blocking_module, "START", 0.05).start()
+        server = self.serve()
+        mock.patch.object(threads_module, "START", 0.05).start()
         mock.patch.object(server_module, "PAUSE", 0.05).start()
         mock.patch.object(threading.Thread, "_bootstrap", bootstrap).start()
-        server = self.serve()
         self.turns_one_away(server)
+
+    @unittest.skipUnless(sys.platform.startswith("linux"), "needs /proc")
+    def test_thread_that_ends_without_memory(self):
+        """The process lives on (bpo-44434)."""
+        for model in "threads", "pool":
+            program = python("-c", """if 1:
+                import os, resource, threading, time
+                from echoserver.models import MODELS
+                go = threading.Event()
+                threading.Thread(target=go.wait).start()
+                with MODELS["%s"](("127.0.0.1", 0)):
+                    with open("/proc/self/statm") as f:
+                        pages = int(f.read().split()[0])
+                    resource.setrlimit(resource.RLIMIT_AS, (
+                        pages * resource.getpagesize(), -1))
+                    go.set()
+                end = time.monotonic() + %d
+                while (len(os.listdir("/proc/self/task")) > 1
+                       and time.monotonic() < end):
+                    pass
+                """ % (model, PATIENCE))
+            with self.subTest(model):
+                done = subprocess.run(program, cwd=ROOT, timeout=2 * PATIENCE,
+                                      stderr=subprocess.PIPE)
+                self.assertEqual((0, b""), (done.returncode, done.stderr))
 
 
 class PoolSizeTest(ModelTestCase):

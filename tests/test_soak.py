@@ -70,7 +70,7 @@ class SoakTest(TestCase):
                 soak.resource, "prlimit"), len(short.rows), short.model)
             for row in short.rows:
                 with self.subTest("%s: %s" % (short.model, row.name)):
-                    self.assertEqual([], row.problems)
+                    self.assertEqual([], row.problems[:5])
                     self.assertEqual((0, 0), (row.lost, row.tracebacks))
 
 

@@ -41,7 +41,8 @@ def python(*args):
     same warnings and mode, and with nothing but the standard library (which
     halves the time of a start where site-packages has .pth files)."""
     flags = subprocess._args_from_interpreter_flags()
-    return [sys.executable, "-S"] + flags + list(args)
+    return ([sys.executable, "-S"] + [flag for flag in flags if flag != "-B"]
+            + list(args))
 
 
 def until(condition, what="the condition"):

@@ -12,7 +12,7 @@ import socket
 import threading
 from typing import Any, List, Optional
 
-from .handler import Peer, Room
+from .handler import Peer
 from .server import EchoServer, limit_wait
 from .threads import learn_to_end, start_thread
 
@@ -70,11 +70,11 @@ class MultiplexingEchoServer(EchoServer):
         """Go on with a parked connection.  Models override it."""
         raise NotImplementedError
 
-    def turn(self, peer: Peer, room: Room) -> Optional[bool]:
+    def turn(self, peer: Peer) -> Optional[bool]:
         """Give peer a turn.  True: bytes moved; None: its socket was not
         ready; False: it has ended and is closed."""
         try:
-            if peer.turn(room):
+            if peer.turn():
                 return True
         except (BlockingIOError, socket.timeout):
             return None
@@ -178,16 +178,15 @@ class ThreadPoolEchoServer(MultiplexingEchoServer):
 
     def _work(self) -> None:
         """Be a worker."""
-        room = Room()
         for peer in iter(self._waiting.get, None):
             if not self.turns:
                 self._pin(peer)
                 continue
-            moved = self.turn(peer, room)
+            moved = self.turn(peer)
             # what is with a worker or waits for one is an unfinished task
             while (moved and self._waiting.unfinished_tasks
                     <= self.pool_size):
-                moved = self.turn(peer, room)
+                moved = self.turn(peer)
             self._waiting.task_done()
             if moved is not False:
                 self.park(peer)
@@ -209,10 +208,6 @@ class SelectorEchoServer(MultiplexingEchoServer):
 
     model = "events"
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._room = Room()
-
     def server_activate(self) -> None:
         if not self.turns:
             raise TypeError("SelectorEchoServer cannot run %r: it needs an "
@@ -226,7 +221,7 @@ class SelectorEchoServer(MultiplexingEchoServer):
 
     def ready(self, request: Any, events: int) -> None:
         peer = self.peers[request]
-        if self.turn(peer, self._room) is not False:
+        if self.turn(peer) is not False:
             wanted = WRITE if peer.pending else READ
             if wanted != events:
                 self._selector.modify(request, wanted, self.ready)

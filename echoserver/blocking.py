@@ -142,7 +142,7 @@ class ForkingEchoServer(EchoServer):
         self.shutdown_request(request)
         return 0
 
-    def _child_ended(self, child: Child, events: int) -> None:
+    def _child_ended(self, child: Child) -> None:
         status = child.poll()
         if status is None:
             return  # about to: its files close first, and this is called again
@@ -195,7 +195,7 @@ def serve_as_child(server: EchoServer, tie: socket.socket) -> int:
 
     Return 1 if replies were cut.
     """
-    def told(tie: socket.socket, events: int) -> None:
+    def told(tie: socket.socket) -> None:
         word = tie.recv(GRACE.size)
         if word:
             server.stop(*GRACE.unpack(word))

@@ -91,6 +91,11 @@ class Peer:
         self.pending = b"" if sent == len(data) else memoryview(data)[sent:]
         return True
 
+    def fileno(self) -> int:
+        """Return the socket's number, so that the loop can watch a Peer."""
+        number: int = self.request.fileno()
+        return number
+
     def ends(self, reason: str) -> None:
         """Note that its end is decided, and why; the first reason stays."""
         if not self.reason:

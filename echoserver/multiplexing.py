@@ -7,12 +7,14 @@ and costs no thread meanwhile.
 import logging
 import os
 import queue
+import select
 import selectors
 import socket
 import threading
 from typing import Any, List, Optional
 
 from .handler import Peer
+from .loop import READ, WRITE
 from .server import EchoServer, limit_wait
 from .threads import learn_to_end, start_thread
 
@@ -20,15 +22,13 @@ __all__ = ["SelectorEchoServer", "ThreadPoolEchoServer"]
 
 logger = logging.getLogger("echoserver")
 
-READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-
 # select() on Windows holds 512 sockets; some are the loop's own.
 SELECT_MAX = 500
 
-# Selectors that notice in the middle of a select() what is registered.
-LIVE_SELECTORS = tuple(getattr(selectors, name) for name in
-                       ("EpollSelector", "KqueueSelector")
-                       if hasattr(selectors, name))
+# Those that notice in the middle of a wait what is registered.
+LIVE_POLLERS = tuple(getattr(module, name) for module, name in
+                     ((select, "epoll"), (selectors, "KqueueSelector"))
+                     if hasattr(module, name))
 
 # How long a worker waits for a connection's next bytes: some round trips on a
 # local network.
@@ -48,25 +48,21 @@ class MultiplexingEchoServer(EchoServer):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.peers.rouse = self._rouse
-        if isinstance(self._selector, selectors.SelectSelector) \
+        if isinstance(self._poller, selectors.SelectSelector) \
                 and not 0 < self.max_connections <= SELECT_MAX:
             logger.warning("select() is all that this system has: at most %d "
                            "connections", SELECT_MAX)
             self.max_connections = SELECT_MAX
 
     def _rouse(self, peer: Peer) -> None:
-        try:
-            self._selector.get_key(peer.request)
-        except (KeyError, ValueError):
-            return  # it is with a worker, or closed
-        self.ready(peer.request, 0)
+        if self.watches(peer):  # or else it is with a worker, or closed
+            self.ready(peer)
 
     def park(self, peer: Peer) -> None:
         """Have ready() called when peer's socket is what it waits for."""
-        self.watch(peer.request, self.ready,
-                   WRITE if peer.pending else READ)
+        self.watch(peer, self.ready, WRITE if peer.pending else READ)
 
-    def ready(self, request: Any, events: int) -> None:
+    def ready(self, peer: Peer) -> None:
         """Go on with a parked connection.  Models override it."""
         raise NotImplementedError
 
@@ -169,12 +165,12 @@ class ThreadPoolEchoServer(MultiplexingEchoServer):
         except ValueError:  # the server is closed, and did not wait
             self.peers.abort(peer, "drain")
             self.shutdown_request(peer.request)
-        if not isinstance(self._selector, LIVE_SELECTORS):
+        if not isinstance(self._poller, LIVE_POLLERS):
             self.wake()
 
-    def ready(self, request: Any, events: int) -> None:
-        self.ignore(request)
-        self._waiting.put(self.peers[request])
+    def ready(self, peer: Peer) -> None:
+        self.ignore(peer)
+        self._waiting.put(peer)
 
     def _work(self) -> None:
         """Be a worker."""
@@ -219,16 +215,14 @@ class SelectorEchoServer(MultiplexingEchoServer):
         request.setblocking(False)
         self.park(self.peers[request])
 
-    def ready(self, request: Any, events: int) -> None:
-        peer = self.peers[request]
-        if self.turn(peer) is not False:
-            wanted = WRITE if peer.pending else READ
-            if wanted != events:
-                self._selector.modify(request, wanted, self.ready)
+    def ready(self, peer: Peer) -> None:
+        reads = not peer.pending
+        if self.turn(peer) is not False and (not peer.pending) is not reads:
+            self.rewatch(peer, WRITE if reads else READ)
 
     def close_request(self, request: Any) -> None:
         try:
-            self.ignore(request)
+            self.ignore(self.peers[request])
         except KeyError:
             pass  # it was turned away, and never parked
         super().close_request(request)

@@ -93,7 +93,7 @@ class Workers(EchoServer):
             return 1
         return serve_as_child(server, tie)
 
-    def _worker_ended(self, child: Child, events: int) -> None:
+    def _worker_ended(self, child: Child) -> None:
         status = child.poll()
         if status is None:
             return

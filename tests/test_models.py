@@ -28,6 +28,8 @@ import unittest
 from unittest import mock
 
 from echoserver import EchoHandler
+from echoserver import loop as loop_module
+from echoserver import multiplexing as multiplexing_module
 from echoserver import registry as registry_module
 from echoserver import server as server_module
 from echoserver import threads as threads_module
@@ -1046,7 +1048,24 @@ class PoolSizeTest(ModelTestCase):
 class SelectTest(ModelTestCase):
     """What is different where select() is all there is."""
 
-    @mock.patch("selectors.DefaultSelector", selectors.SelectSelector)
+    def setUp(self):
+        class Poller(selectors.SelectSelector):
+            poll = loop_module.Selector.poll
+
+        super().setUp()
+        mock.patch.object(loop_module, "Poller", Poller).start()
+        mock.patch.object(multiplexing_module, "WRITE",
+                          selectors.EVENT_WRITE).start()
+
+    def test_slow_reader(self):
+        """A reply that does not fit is finished when it does."""
+        for name in "pool", "events":
+            server = self.serve(cls=MODELS[name])
+            s = self.connect(server.server_address, window=4096)
+            sent = self.fill(s)
+            self.answers(server)
+            self.assertTrue(self.receive(s, sent) == STREAM[:sent].upper())
+
     def test_cap(self):
         """Models that wait in it say how much it holds, and hold to that."""
         for name in "pool", "events":

@@ -9,7 +9,6 @@ import errno
 import gc
 import inspect
 import os
-import selectors
 import signal
 import socket
 import socketserver
@@ -47,16 +46,16 @@ NOWHERE = "240.0.0.1"
 posix_only = unittest.skipUnless(os.name == "posix", "is for POSIX systems")
 
 
-class Spy(selectors.DefaultSelector):
-    """A selector that records the timeouts of its waits."""
+class Spy(loop.Selector):
+    """A poller that records the timeouts of its waits."""
 
     def __init__(self):
         super().__init__()
         self.timeouts = []
 
-    def select(self, timeout=None):
+    def poll(self, timeout):
         self.timeouts.append(timeout)
-        return super().select(timeout)
+        return super().poll(timeout)
 
 
 class ServerTestCase(TestCase):
@@ -365,7 +364,7 @@ class AddressTests(ServerTestCase):
     def test_constructor_out_of_descriptors(self):
         """Whatever it fails at, a constructor gives back what it opened."""
         error = OSError(errno.EMFILE, "Too many open files")
-        for name in ("socket.socketpair", "selectors.DefaultSelector",
+        for name in ("socket.socketpair", "echoserver.loop.Poller",
                      "socketserver.TCPServer.server_bind",
                      "socketserver.TCPServer.server_activate"):
             with self.subTest(name), warnings.catch_warnings(record=True) \
@@ -669,9 +668,9 @@ class LoopTests(ServerTestCase):
 
     def spy_on(self, cls=ThreadingEchoServer, **options):
         """Return a server in the background and the timeouts of its loop."""
-        with mock.patch("selectors.DefaultSelector", Spy):
+        with mock.patch.object(loop, "Poller", Spy):
             server = self.start(cls, **options)
-        return server, server._selector.timeouts
+        return server, server._poller.timeouts
 
     def test_loop_sleeps_when_idle(self):
         """It is woken by what happens, not by the clock (bpo-44769)."""
@@ -823,22 +822,21 @@ class AcceptTests(ServerTestCase):
         self.assertEqual(self.lines(log, "WARNING"), [])
 
     def test_listener_that_is_not_ready(self):
-        """accept() never blocks the loop, whatever the selector has said."""
-        class Hasty(selectors.DefaultSelector):
+        """accept() never blocks the loop, whatever the poller has said."""
+        class Hasty(loop.Selector):
             said = False
 
-            def select(self, timeout=None):
+            def poll(self, timeout):
                 if not self.said:
                     self.said = True
-                    key = self.get_key(server.socket)
-                    return [(key, selectors.EVENT_READ)]
-                return super().select(timeout)
+                    return [(server.fileno(), loop.READ)]
+                return super().poll(timeout)
 
-        with mock.patch("selectors.DefaultSelector", Hasty):
+        with mock.patch.object(loop, "Poller", Hasty):
             server = self.make()
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        until(lambda: server._selector.said, "the loop")
+        until(lambda: server._poller.said, "the loop")
         server.stop()
         thread.join(PATIENCE / 4)
         blocked = thread.is_alive()

@@ -135,8 +135,9 @@ def share_one_cpu(index: Optional[int] = None) -> Optional[int]:
 
     The interpreter lock lets one thread run at a time.  With several CPUs it
     is handed across them at every system call, and most of the time goes into
-    that.  A free-threaded interpreter is left alone, and so is a system that
-    does not know the call (all but Linux).
+    that.  (64 busy connections: 97,000 replies/s on one CPU, 44,000 on two.)
+    A free-threaded interpreter is left alone, and so is a system that does not
+    know the call (all but Linux).
     """
     try:
         if not getattr(sys, "_is_gil_enabled", lambda: True)():

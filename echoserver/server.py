@@ -2,19 +2,16 @@
 
 EchoServer is a socketserver.TCPServer whose hooks stand, are called in their
 order (get_request, verify_request, process_request, finish_request,
-shutdown_request, close_request) and may be overridden.  The loop is its
-base's (loop.py); its own are the registry of live connections (registry.py)
-and what is decided about them.
+shutdown_request, close_request) and may be overridden.  Its bases listen
+(listening.py), loop (loop.py) and accept (accepting.py); its own is what
+becomes of live connections (registry.py): how they are served, and how they
+end.
 
 The drain, in server_close(), accepts what the kernel had already accepted,
 over the limit if need be, closes the listener, and goes on looping until the
 registry is empty.  At the end of the grace what is left is cut.  The listener
 closes before any connection does: a client that is turned away can go
 elsewhere.
-
-When the system is out of descriptors, memory, threads or processes, the
-listener rests for a moment and clients wait in the kernel's backlog; those
-inside are served on.  An accept loop without that pause spins at full speed.
 """
 
 import errno
@@ -24,23 +21,21 @@ import struct
 import sys
 import threading
 from time import monotonic
-from typing import Any, Optional, Set, Tuple, Type
+from typing import Any, Optional, Tuple
 
+from .accepting import AcceptingTCPServer
 from .handler import EchoHandler, Peer, takes_turns
-from .loop import NEVER, SelectorTCPServer
-from .registry import LAST_CALL, Registry, reset_on_close
+from .loop import NEVER
+from .registry import LAST_CALL, Registry
 
 __all__ = ["EchoServer"]
 
 logger = logging.getLogger("echoserver")
 
-PAUSE = 0.5         # seconds without accepting after the means for it ran out
-COMPLAINT = 1.0     # seconds between two log lines about that
 LONGEST_TIMEOUT = 1e6
 SEND_WAIT = 0.25    # seconds after which a handler that sends looks up
 READ_OUT = 1.0      # seconds for which unread input is read out at a close
 LAST_MOMENT = 1.0   # seconds for handlers to notice that they have been cut
-ACCEPTS = 64        # connections accepted before others get their turn
 
 # What a peer, or the network on the way to it, can do to a connection besides
 # a ConnectionError.  Any other error is a bug and keeps its traceback.
@@ -48,7 +43,7 @@ PEER_ERRNOS = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH,
                errno.ENETDOWN, errno.ENETRESET, errno.ENOTCONN}
 
 
-class EchoServer(SelectorTCPServer):
+class EchoServer(AcceptingTCPServer):
 
     """Base class of the servers; by itself it serves one peer at a time.
 
@@ -80,9 +75,6 @@ class EchoServer(SelectorTCPServer):
     address cannot be listened on (socket.gaierror for a name).
     """
 
-    # Enough for a balancer's pool, within the 1,024 descriptors that a
-    # process may have by default on Linux.
-    max_connections = 1000
     # Longer than a person thinks between two lines, and than the minute after
     # which common firewalls and balancers cut: they are to show themselves.
     idle_timeout = 300.0
@@ -90,7 +82,6 @@ class EchoServer(SelectorTCPServer):
     grace = 5.0
 
     model = "one at a time"
-    peer_class: Type[Peer] = Peer
 
     def __init__(self, server_address: Tuple[Any, ...] = ("127.0.0.1", 8080),
                  RequestHandlerClass: Any = EchoHandler,
@@ -105,11 +96,7 @@ class EchoServer(SelectorTCPServer):
                       is EchoServer.finish_request)
         self.peers = Registry(self.turns)
         self._inline: Optional[Peer] = None
-        self._paused_until = 0.0
-        self._complained_at = -NEVER
-        self._at_limit = False
         self._draining_since = NEVER
-        self._attentive = False     # whether a closing has to wake the loop
         super().__init__(server_address, RequestHandlerClass,
                          bind_and_activate)
 
@@ -182,121 +169,20 @@ class EchoServer(SelectorTCPServer):
             if not self._handle_request_noblock():
                 break
 
-    def descriptors(self) -> Set[int]:
-        numbers = super().descriptors()
-        numbers.update(request.fileno() for request in self.peers)
-        return numbers
-
-    def let_go(self, keep: Any = None) -> None:
-        super().let_go(keep)
-        self._attentive = False
+    def register(self, request: Any, client_address: Any) -> None:
+        super().register(request, client_address)
+        if self.idle_timeout:
+            self._due = min(self._due, monotonic() + self.idle_timeout / 10)
 
     def sweep(self, now: float) -> float:
         """Do what the clock demands; return when it next will."""
         if now >= self._draining_since:
             return self.peers.sweep_drain(now, self._draining_since,
                                           self.grace)
-        due = NEVER
-        if now < self._paused_until:
-            due = self._paused_until
-        elif self._paused_until:
-            self._paused_until = 0.0
-            self._watch_listener()
+        due = super().sweep(now)
         if self.idle_timeout:
             due = min(due, self.peers.sweep_idle(now, self.idle_timeout))
         return due
-
-    def woken(self) -> None:
-        if self._at_limit:
-            self.accept_ready()
-            if not self._full():
-                self._at_limit = False
-                logger.info("below the limit of %d connections again",
-                            self.max_connections)
-
-    # Accepting.
-
-    def _full(self) -> bool:
-        """Whether the limit is reached; watch the listener accordingly."""
-        if self.max_connections and len(self.peers) >= self.max_connections:
-            self._ignore_listener()
-            # First the flag, then a second look: a connection that ended
-            # between the two looks did not see the flag and wakes nobody.
-            self._attentive = True
-            if len(self.peers) >= self.max_connections:
-                if not self._at_limit:
-                    self._at_limit = True
-                    logger.warning("at the limit of %d connections; others "
-                                   "wait", self.max_connections)
-                return True
-        self._attentive = False
-        if not self._paused_until:
-            self._watch_listener()
-        return False
-
-    def accept_ready(self) -> None:
-        for _ in range(ACCEPTS):
-            if (self._stopping or self._paused_until or self._full()
-                    or not self._handle_request_noblock()):
-                break
-
-    def _handle_request_noblock(self) -> bool:
-        """Take one connection; False if there was none to take.
-
-        The name is socketserver's: its handle_request() comes here, too.
-        """
-        try:
-            request, client_address = self.get_request()
-        except (BlockingIOError, InterruptedError, ConnectionError):
-            return False  # it was there and is gone again (bpo-7995)
-        except (OSError, MemoryError) as error:
-            return self._pause(error)
-        try:
-            self._register(request, client_address)
-            if self.verify_request(request, client_address):
-                self.process_request(request, client_address)
-            else:
-                self.shutdown_request(request)
-        except (OSError, MemoryError) as error:
-            self._turn_away(request)
-            return self._pause(error)
-        except Exception:
-            self.handle_error(request, client_address)
-            self.shutdown_request(request)
-        except BaseException:
-            self._turn_away(request)
-            raise
-        return True
-
-    def _register(self, request: Any, client_address: Any) -> None:
-        peer = self.peer_class(request, client_address, getattr(
-            self.RequestHandlerClass, "reply", bytes.upper))
-        self.peers[request] = peer
-        if self.idle_timeout:
-            self._due = min(self._due, peer.since + self.idle_timeout / 10)
-
-    def _turn_away(self, request: Any) -> None:
-        """Reset a connection that cannot be served."""
-        reset_on_close(request)
-        if request in self.peers:
-            self.peers[request].ends("error")
-        self.close_request(request)
-
-    def _pause(self, error: Exception) -> bool:
-        """Let the listener rest, since the means to accept have run out."""
-        self._complain("no means for another connection: %s",
-                       error or "out of memory")
-        self._paused_until = monotonic() + PAUSE
-        self._due = min(self._due, self._paused_until)
-        self._ignore_listener()
-        return False
-
-    def _complain(self, message: str, *args: Any) -> None:
-        """Log an error of the kind that comes in floods: one line a second."""
-        now = monotonic()
-        if now >= self._complained_at + COMPLAINT:
-            self._complained_at = now
-            logger.error(message, *args)
 
     # One connection: the hooks of socketserver.
 
@@ -332,7 +218,7 @@ class EchoServer(SelectorTCPServer):
         error = sys.exc_info()[1]
         peer = self.peers.get(request) or Peer(request, client_address)
         if isinstance(error, MemoryError):
-            self._complain("%s: out of memory", peer)
+            self.complain("%s: out of memory", peer)
         elif isinstance(error, socket.timeout):
             peer.ends("idle")
         elif isinstance(error, ConnectionError):
@@ -370,13 +256,6 @@ class EchoServer(SelectorTCPServer):
         except OSError:
             pass  # the peer is gone, or has had its moment
         self.close_request(request)
-
-    def close_request(self, request: Any) -> None:
-        with self.peers.closing:
-            super().close_request(request)
-        self.peers.leave(request)
-        if self._attentive:
-            self.wake()
 
 
 def limit_wait(request: Any, option: int, seconds: float) -> None:

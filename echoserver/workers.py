@@ -14,10 +14,11 @@ import sys
 from time import monotonic
 from typing import Any, Dict, List, Optional, Tuple, Type
 
+from .accepting import COMPLAINT, PAUSE
 from .blocking import serve_as_child
 from .child import Child
 from .loop import NEVER
-from .server import COMPLAINT, LAST_MOMENT, PAUSE, EchoServer
+from .server import LAST_MOMENT, EchoServer
 
 __all__ = ["Workers", "share_one_cpu"]
 
@@ -68,7 +69,7 @@ class Workers(EchoServer):
         try:
             child = Child(lambda tie: self._work(index, tie))
         except OSError as error:
-            self._complain("cannot start a worker: %s", error)
+            self.complain("cannot start a worker: %s", error)
             self._wanted.append((monotonic() + PAUSE, index))
         else:
             self._workers[child] = index, monotonic()

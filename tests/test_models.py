@@ -28,10 +28,10 @@ import unittest
 from unittest import mock
 
 from echoserver import EchoHandler
+from echoserver import accepting as accepting_module
 from echoserver import loop as loop_module
 from echoserver import multiplexing as multiplexing_module
 from echoserver import registry as registry_module
-from echoserver import server as server_module
 from echoserver import threads as threads_module
 from echoserver.models import MODELS
 
@@ -397,7 +397,7 @@ class Conformance:
                 if self.lacking:
                     logger.debug("turn")
 
-        mock.patch.object(server_module, "PAUSE", 0.05).start()
+        mock.patch.object(accepting_module, "PAUSE", 0.05).start()
         server = self.serve(cls=Short, max_connections=1)
         s = self.connect(server.server_address)
         self.asks(s)
@@ -980,7 +980,7 @@ class ThreadStartTest(ModelTestCase):
             real(thread)
 
         server = self.serve()
-        mock.patch.object(server_module, "PAUSE", 0.05).start()
+        mock.patch.object(accepting_module, "PAUSE", 0.05).start()
         mock.patch.object(threading.Thread, "start", start).start()
         self.turns_one_away(server)
 
@@ -997,7 +997,7 @@ class ThreadStartTest(ModelTestCase):
         self.addCleanup(threading._limbo.clear)
         server = self.serve()
         mock.patch.object(threads_module, "START", 0.05).start()
-        mock.patch.object(server_module, "PAUSE", 0.05).start()
+        mock.patch.object(accepting_module, "PAUSE", 0.05).start()
         mock.patch.object(threading.Thread, "_bootstrap", bootstrap).start()
         self.turns_one_away(server)
 
@@ -1133,8 +1133,8 @@ class EventsOnlyTest(ModelTestCase):
         """The rest waits, without a spin, and is served when it can be."""
         server = self.program("-c", """if 1:
             import resource, runpy, sys
-            from echoserver import server
-            server.PAUSE = 0.1
+            from echoserver import accepting
+            accepting.PAUSE = 0.1
             resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))
             sys.argv[1:] = ["0", "--model", "events", "--idle-timeout", "0"]
             runpy.run_module("echoserver", run_name="__main__")
@@ -1219,7 +1219,7 @@ class ChildrenTest(ModelTestCase):
                 raise BlockingIOError(errno.EAGAIN, "no more processes")
             return real()
 
-        mock.patch.object(server_module, "PAUSE", 0.05).start()
+        mock.patch.object(accepting_module, "PAUSE", 0.05).start()
         mock.patch.object(os, "fork", fork).start()
         server = self.serve()
         self.turns_one_away(server)

@@ -22,7 +22,7 @@ from unittest import mock
 
 import echoserver
 from echoserver import EchoHandler, EchoServer, ThreadingEchoServer
-from echoserver import blocking, listening, loop, registry
+from echoserver import accepting, blocking, listening, loop, registry
 from echoserver import server as module
 from echoserver.handler import Peer
 
@@ -852,7 +852,7 @@ class AcceptTests(ServerTestCase):
         inside = self.connect(server.server_address)
         self.assertEchoes(inside)
         error = OSError(errno.EMFILE, "Too many open files")
-        with mock.patch.object(module, "PAUSE", 0.05), \
+        with mock.patch.object(accepting, "PAUSE", 0.05), \
                 self.accepting(*[error] * 4):
             with self.connect(server.server_address) as s:
                 self.assertEchoes(inside)
@@ -871,7 +871,7 @@ class AcceptTests(ServerTestCase):
         for minute, number in enumerate((errno.EMFILE, errno.ENFILE,
                                          errno.ENOBUFS, errno.ENOMEM)):
             with self.accepting(*[OSError(number, "none left")] * 5), \
-                    mock.patch.object(module, "monotonic") as clock:
+                    mock.patch.object(accepting, "monotonic") as clock:
                 log.clear()
                 for second in 0.0, 0.5, 0.9, 1.0, 1.5:
                     clock.return_value = 60 * minute + second
@@ -883,7 +883,7 @@ class AcceptTests(ServerTestCase):
         log = self.capture_log()
         server = self.start()
         error = OSError(errno.EMFILE, "Too many open files")
-        with mock.patch.object(module, "PAUSE", 10 * PATIENCE), \
+        with mock.patch.object(accepting, "PAUSE", 10 * PATIENCE), \
                 self.accepting(*[error] * 10):
             with self.connect(server.server_address):
                 until(lambda: self.lines(log, "ERROR"), "the complaint")
@@ -901,7 +901,7 @@ class AcceptTests(ServerTestCase):
         log = self.capture_log()
         server = self.start(type("Server", (ThreadingEchoServer,),
                                  {"peer_class": peer_class}))
-        with mock.patch.object(module, "PAUSE", 0.01):
+        with mock.patch.object(accepting, "PAUSE", 0.01):
             self.assertBreaks(server)
             self.assertServes(server)
         self.assertEqual(len(self.lines(log, "WARNING")), 1)

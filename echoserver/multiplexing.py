@@ -13,7 +13,7 @@ import socket
 import threading
 from typing import Any, List, Optional
 
-from .handler import Peer
+from .handler import Peer, Room
 from .loop import READ, WRITE
 from .server import EchoServer, limit_wait
 from .threads import learn_to_end, start_thread
@@ -66,11 +66,11 @@ class MultiplexingEchoServer(EchoServer):
         """Go on with a parked connection.  Models override it."""
         raise NotImplementedError
 
-    def turn(self, peer: Peer) -> Optional[bool]:
+    def turn(self, peer: Peer, room: Room) -> Optional[bool]:
         """Give peer a turn.  True: bytes moved; None: its socket was not
         ready; False: it has ended and is closed."""
         try:
-            if peer.turn():
+            if peer.turn(room):
                 return True
         except (BlockingIOError, socket.timeout):
             return None
@@ -174,15 +174,16 @@ class ThreadPoolEchoServer(MultiplexingEchoServer):
 
     def _work(self) -> None:
         """Be a worker."""
+        room = Room()
         for peer in iter(self._waiting.get, None):
             if not self.turns:
                 self._pin(peer)
                 continue
-            moved = self.turn(peer)
+            moved = self.turn(peer, room)
             # what is with a worker or waits for one is an unfinished task
             while (moved and self._waiting.unfinished_tasks
                     <= self.pool_size):
-                moved = self.turn(peer)
+                moved = self.turn(peer, room)
             self._waiting.task_done()
             if moved is not False:
                 self.park(peer)
@@ -204,6 +205,10 @@ class SelectorEchoServer(MultiplexingEchoServer):
 
     model = "events"
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._room = Room()
+
     def server_activate(self) -> None:
         if not self.turns:
             raise TypeError("SelectorEchoServer cannot run %r: it needs an "
@@ -217,7 +222,8 @@ class SelectorEchoServer(MultiplexingEchoServer):
 
     def ready(self, peer: Peer) -> None:
         reads = not peer.pending
-        if self.turn(peer) is not False and (not peer.pending) is not reads:
+        if (self.turn(peer, self._room) is not False
+                and (not peer.pending) is not reads):
             self.rewatch(peer, WRITE if reads else READ)
 
     def close_request(self, request: Any) -> None:

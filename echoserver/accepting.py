@@ -61,9 +61,8 @@ class AcceptingTCPServer(SelectorTCPServer):
                          bind_and_activate)
 
     def descriptors(self) -> Set[int]:
-        numbers = super().descriptors()
-        numbers.update(request.fileno() for request in self.peers)
-        return numbers
+        numbers = {request.fileno() for request in self.peers}
+        return numbers - {-1} | super().descriptors()
 
     def let_go(self, keep: Any = None) -> None:
         super().let_go(keep)

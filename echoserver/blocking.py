@@ -11,14 +11,14 @@ import signal
 import socket
 import socketserver
 import sys
-from typing import Any, Deque, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Iterator, Optional, Tuple
 
 from .child import GRACE, Child, ChildRegistry, SharedPeer
 from .server import EchoServer
 from .threads import learn_to_end, start_thread
 
 __all__ = ["ForkingEchoServer", "ThreadingEchoServer", "serve_as_child",
-           "stop_on"]
+           "start_child", "stop_on"]
 
 # Seconds for which a thread without a connection waits for another.
 SPARE = 1.0
@@ -34,7 +34,6 @@ class ThreadingEchoServer(socketserver.ThreadingTCPServer, EchoServer):
     """
 
     model = "threads"
-    _closed = False
     daemon_threads = True
     block_on_close = False
 
@@ -79,7 +78,6 @@ class ThreadingEchoServer(socketserver.ThreadingTCPServer, EchoServer):
 
     def server_close(self) -> None:
         super().server_close()
-        self._closed = True
         while self._spare:
             self._spare.pop().put(None)
 
@@ -121,10 +119,10 @@ class ForkingEchoServer(EchoServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         ties, self._ties = self._ties, None
-        child = Child(lambda tie: self._serve_one(request, client_address),
-                      ties)
+        child = start_child(
+            self, lambda tie: self._serve_one(request, client_address),
+            self._child_ended, ties)
         self._children[child] = request
-        self.watch(child, self._child_ended)
         with contextlib.suppress(OSError):  # get_request() will tell
             self._ties = socket.socketpair()
 
@@ -173,6 +171,7 @@ class ForkingEchoServer(EchoServer):
     def _serve_all(self, tie: socket.socket) -> int:
         """Be the server that start() has forked."""
         self._server = None
+        self.renew_poller()
         return serve_as_child(self, tie)
 
     def stop(self, grace: Optional[float] = None) -> None:
@@ -188,6 +187,23 @@ class ForkingEchoServer(EchoServer):
         for tie in self._ties or ():
             tie.close()
         self._ties = None
+
+
+def start_child(server: EchoServer, run: Callable[[socket.socket], int],
+                ended: Callable[[Child], None],
+                ties: Optional[Tuple[socket.socket, socket.socket]] = None
+                ) -> Child:
+    """Start a Child, and have the server's loop call ended(child) at its end.
+
+    OSError is raised when the system has not the means.
+    """
+    child = Child(run, ties)
+    try:
+        server.watch(child, ended)
+    except BaseException:
+        child.wait(0)
+        raise
+    return child
 
 
 def serve_as_child(server: EchoServer, tie: socket.socket) -> int:

@@ -101,7 +101,7 @@ class Child:
         try:
             self._tie.settimeout(timeout)
             self._tie.recv(1)
-        except socket.timeout:
+        except (socket.timeout, BlockingIOError):  # the latter if it is 0
             os.kill(self.pid, signal.SIGKILL)
         except OSError:
             pass

@@ -1,10 +1,11 @@
 """The loop: a TCP server that waits without polling and stops when told.
 
-SelectorTCPServer is a TCPServer with another loop: one wait for the listener, a wake-up socket, and whatever else is given to watch().  That of
-socketserver looks for shutdown() only every half-second (bpo-44769), cannot be
-stopped from a signal handler (bpo-13749) nor before it began (bpo-2302), and
-takes one more request after it was (bpo-35017).  Stopping here is a flag and a
-byte: right from any thread, from a signal handler, before serving, and twice.
+SelectorTCPServer is a TCPServer with another loop: one wait for the listener,
+a wake-up socket, and whatever else is given to watch().  That of socketserver
+looks for shutdown() only every half-second (bpo-44769), cannot be stopped from
+a signal handler (bpo-13749) nor before it began (bpo-2302), and takes one more
+request after it was (bpo-35017).  Stopping here is a flag and a byte: right
+from any thread, from a signal handler, before serving, and twice.
 
 What the loop does when it is woken, when the clock demands it, and when a
 client waits, is for the derived class to say.
@@ -30,6 +31,10 @@ NEVER = float("inf")
 # notices Ctrl-C at its end.  Elsewhere, epoll() takes no more than 24 days.
 LONGEST_WAIT = 0.5 if os.name == "nt" else 3600.0
 
+# Files that are ready at once.  Room for epoll's own 1,023 is 12 KiB a wait,
+# which may not be there.
+MAX_EVENTS = 64
+
 Self = TypeVar("Self", bound="SelectorTCPServer")
 
 
@@ -37,7 +42,7 @@ class Selector(selectors.DefaultSelector):
 
     """The best that this system has, with the interface of select.epoll."""
 
-    def poll(self, timeout: float) -> List[Tuple[int, int]]:
+    def poll(self, timeout: float, maxevents: int) -> List[Tuple[int, int]]:
         return [(key.fd, events) for key, events in self.select(timeout)]
 
 
@@ -65,8 +70,8 @@ class SelectorTCPServer(ListeningTCPServer):
 
     Methods for derived classes:
 
-    - watch(file, callback), ignore(file)
-    - let_go(), in a forked child
+    - watch(file, callback), rewatch(file, events), watches(file), ignore(file)
+    - let_go() or renew_poller(), in a forked child
 
     Methods that may be overridden:
 
@@ -85,10 +90,12 @@ class SelectorTCPServer(ListeningTCPServer):
         self._background: Optional[threading.Thread] = None
         self._due = NEVER           # when sweep() has something to do
         self._watching = False      # whether it waits for the listener
+        self._closed = False
         # What the loop waits for, by the number of the file.
         self._watched: Dict[int, Tuple[Any, Callable[[Any], None]]] = {}
         with contextlib.ExitStack() as opened:
-            self._poller = opened.enter_context(Poller())
+            self._poller = Poller()
+            opened.callback(lambda: self._poller.close())
             self._alarm, self._waker = map(opened.enter_context,
                                            socket.socketpair())
             self._alarm.setblocking(False)
@@ -152,7 +159,9 @@ class SelectorTCPServer(ListeningTCPServer):
         if self._background is not None:
             self._background.join()
         super().server_close()
+        self._closed = True
         self._close_loop()
+        self._watched.clear()
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Serve until stop() or shutdown().
@@ -179,13 +188,12 @@ class SelectorTCPServer(ListeningTCPServer):
 
         ValueError is raised if the loop has been closed.
         """
+        if self._closed:
+            raise ValueError("the loop has been closed")
         number = file.fileno()
-        self._watched[number] = file, callback  # another thread may be quick
-        try:
-            self._poller.register(number, events)
-        except BaseException:
-            del self._watched[number]
-            raise
+        # in this order: what another thread finds can be unregistered
+        self._poller.register(number, events)
+        self._watched[number] = file, callback
 
     def rewatch(self, file: Any, events: int) -> None:
         """Change what file is watched for."""
@@ -217,6 +225,16 @@ class SelectorTCPServer(ListeningTCPServer):
         self._loop_thread = None
         self._loop_ended.set()  # here there is none to wait for
 
+    def renew_poller(self) -> None:
+        """Let a forked child go on with the loop.
+
+        The parent's epoll is shared with it, and a kqueue not even inherited.
+        """
+        self._inherited = [self._poller]    # its number is not to be closed
+        self._poller = Poller()
+        for number in self._watched:
+            self._poller.register(number, READ)
+
     def descriptors(self) -> Set[int]:
         """Return the numbers of all that this server has open."""
         numbers = set(self._watched)
@@ -231,16 +249,16 @@ class SelectorTCPServer(ListeningTCPServer):
             self._due = self.sweep(now)
         timeout = max(min(self._due - now, LONGEST_WAIT), 0)
         watched = self._watched
-        for number, _ in self._poller.poll(timeout):
+        for number, _ in self._poller.poll(timeout, MAX_EVENTS):
             try:
                 file, callback = watched[number]
             except KeyError:
-                continue  # a callback of this turn has put an end to it
+                continue  # ended in this turn, or watched from now on
             callback(file)
         self.service_actions()
 
     def _woken(self, alarm: socket.socket) -> None:
-        alarm.recv(4096)
+        alarm.recv(512)
         self.woken()
 
     def woken(self) -> None:

@@ -4,6 +4,7 @@ A connection that cannot go on is parked in the loop's selector until it can,
 and costs no thread meanwhile.
 """
 
+import errno
 import logging
 import os
 import queue
@@ -122,11 +123,11 @@ class ThreadPoolEchoServer(MultiplexingEchoServer):
         try:
             for _ in range(self.pool_size):
                 self._workers.append(start_thread(self._work))
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self._end_workers()
-            raise OSError(error.errno, "%s, having started %d of %d" % (
-                error.strerror, len(self._workers),
-                self.pool_size)) from error
+            raise OSError(errno.EAGAIN, "%s, having started %d of %d" % (
+                getattr(error, "strerror", "out of memory"),
+                len(self._workers), self.pool_size)) from error
 
     def server_close(self) -> None:
         super().server_close()
@@ -162,8 +163,10 @@ class ThreadPoolEchoServer(MultiplexingEchoServer):
     def park(self, peer: Peer) -> None:
         try:
             super().park(peer)
-        except ValueError:  # the server is closed, and did not wait
-            self.peers.abort(peer, "drain")
+        except (OSError, ValueError, MemoryError) as error:
+            if not self._closed:    # without waiting for this
+                self.complain("%s: cannot go on: %s", peer, error)
+            self.peers.abort(peer, "drain" if self._closed else "error")
             self.shutdown_request(peer.request)
         if not isinstance(self._poller, LIVE_POLLERS):
             self.wake()
@@ -187,7 +190,6 @@ class ThreadPoolEchoServer(MultiplexingEchoServer):
             self._waiting.task_done()
             if moved is not False:
                 self.park(peer)
-
 
     def _pin(self, peer: Peer) -> None:
         """Serve a connection to its end, as the lesson's pool does."""

@@ -25,13 +25,19 @@ def start_thread(target: Callable[..., Any], *args: Any) -> threading.Thread:
     first moments (gh-140746).  What it waits for is not public; where it has
     another name, this is just start().
     """
-    thread = threading.Thread(target=target, args=args, daemon=True)
+    def run() -> None:
+        if not late:
+            target(*args)
+
+    late = False
+    thread = threading.Thread(target=run, daemon=True)
     setattr(thread, "_started", Moment())
     try:
         thread.start()
     except RuntimeError as error:  # all that it says of EAGAIN
         raise OSError(errno.EAGAIN, str(error)) from error
     if thread.ident is None:
+        late = True
         raise OSError(errno.EAGAIN, "a thread did not begin")
     return thread
 

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any, Dict, List, Optional, Tuple, Type
 
 from .accepting import COMPLAINT, PAUSE
-from .blocking import serve_as_child
+from .blocking import serve_as_child, start_child
 from .child import Child
 from .loop import NEVER
 from .server import LAST_MOMENT, EchoServer
@@ -67,18 +67,17 @@ class Workers(EchoServer):
 
     def _start(self, index: int) -> None:
         try:
-            child = Child(lambda tie: self._work(index, tie))
+            child = start_child(self, lambda tie: self._work(index, tie),
+                                self._worker_ended)
         except OSError as error:
             self.complain("cannot start a worker: %s", error)
             self._wanted.append((monotonic() + PAUSE, index))
         else:
             self._workers[child] = index, monotonic()
-            self.watch(child, self._worker_ended)
 
     def _work(self, index: int, tie: socket.socket) -> int:
         """Be a worker."""
-        listener = self.socket.dup()
-        self.let_go()
+        self.let_go(self.socket)
         if self._one_cpu:
             share_one_cpu(index)
         share = self.max_connections
@@ -88,7 +87,7 @@ class Workers(EchoServer):
             server = self._server_class(
                 self.server_address, bind_and_activate=False,
                 max_connections=share, **self._options)
-            server.adopt(listener)
+            server.adopt(self.socket)
         except OSError as error:
             logger.error("a worker cannot serve: %s", error)
             return 1

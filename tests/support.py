@@ -27,9 +27,9 @@ PATIENCE = 20.0
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-# Programs are started by the dozen: they share what is compiled, in a folder
-# of its own (where the interpreter knows of that, from 3.8 on).
-if "PYTHONPYCACHEPREFIX" not in os.environ and sys.version_info >= (3, 8):
+# Programs are started by the dozen.  If they may not keep what they compile
+# beside the sources, they do so elsewhere (where Python knows how, from 3.8).
+if sys.dont_write_bytecode and sys.version_info >= (3, 8):
     _cache = tempfile.TemporaryDirectory()
     atexit.register(_cache.cleanup)
     os.environ["PYTHONPYCACHEPREFIX"] = _cache.name
@@ -41,8 +41,9 @@ def python(*args):
     same warnings and mode, and with nothing but the standard library (which
     halves the time of a start where site-packages has .pth files)."""
     flags = subprocess._args_from_interpreter_flags()
-    return ([sys.executable, "-S"] + [flag for flag in flags if flag != "-B"]
-            + list(args))
+    if "PYTHONPYCACHEPREFIX" in os.environ:
+        flags = [flag for flag in flags if flag != "-B"]
+    return [sys.executable, "-S"] + flags + list(args)
 
 
 def until(condition, what="the condition"):

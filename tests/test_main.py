@@ -320,6 +320,25 @@ class WorkersTests(ProgramTestCase):
         self.assertNotEqual(*pids)
         self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 0)
 
+    def test_poller_that_is_not_inherited(self):
+        """A kqueue is not, and its number may be another file's."""
+        process, address = self.serve("--workers", "1", prelude="""if 1:
+            import os
+            from echoserver import loop
+            pollers, real = [], os.fork
+            class Poller(loop.Selector):
+                def __init__(self):
+                    super().__init__()
+                    pollers.append(self)
+            def fork():
+                number = real()
+                if not number:
+                    os.close(pollers[-1].fileno())
+                return number
+            loop.Poller, os.fork = Poller, fork""")
+        self.echo(address).close()
+        self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 0)
+
     def test_limit_of_workers(self):
         """It is divided, so that in total it is what was asked for."""
         process, address = self.serve("--workers", "2", "-c", "2", bufsize=0)

@@ -1001,9 +1001,28 @@ class ThreadStartTest(ModelTestCase):
         mock.patch.object(threading.Thread, "_bootstrap", bootstrap).start()
         self.turns_one_away(server)
 
+    def test_thread_that_begins_late(self):
+        """Nobody expects it any more, and it does nothing."""
+        begin, ended = threading.Event(), threading.Event()
+        real = threading.Thread._bootstrap
+
+        def bootstrap(thread):
+            begin.wait(PATIENCE)
+            real(thread)
+            ended.set()
+
+        mock.patch.object(threads_module, "START", 0.01).start()
+        mock.patch.object(threading.Thread, "_bootstrap", bootstrap).start()
+        done = []
+        with self.assertRaises(OSError):
+            threads_module.start_thread(done.append, "something")
+        begin.set()
+        self.assertTrue(ended.wait(PATIENCE))
+        self.assertEqual(done, [])
+
     @unittest.skipUnless(sys.platform.startswith("linux"), "needs /proc")
     def test_thread_that_ends_without_memory(self):
-        """The process lives on (bpo-44434)."""
+        """The process lives on, before Python 3.9.6, too (bpo-44434)."""
         for model in "threads", "pool":
             program = python("-c", """if 1:
                 import os, resource, threading, time
@@ -1043,6 +1062,49 @@ class PoolSizeTest(ModelTestCase):
         for size in 0, -1:
             with self.assertRaisesRegex(ValueError, "pool_size"):
                 self.serve(pool_size=size)
+
+
+class ParkTest(ModelTestCase):
+    """What can happen while a worker gives a connection to the loop."""
+
+    server_class = MODELS["pool"]
+
+    def setUp(self):
+        class Poller(loop_module.Selector):
+            def register(poller, number, events):
+                while self.happens:
+                    self.happens.pop()()
+                return super().register(number, events)
+
+        super().setUp()
+        self.happens = []
+        mock.patch.object(loop_module, "Poller", Poller).start()
+        mock.patch.object(multiplexing_module, "WRITE",
+                          selectors.EVENT_WRITE).start()
+        self.server = self.serve(pool_size=1)
+
+    def test_abort(self):
+        """It is not taken out of the loop before it is in."""
+        self.happens.append(lambda: [
+            self.server.peers.abort(peer, "drain")
+            for peer in self.server.peers.copy().values()])
+        s = self.connect(self.server.server_address)
+        self.asks(s)
+        self.assertEqual(self.rest(s), (b"", "reset"))
+        self.answers(self.server)
+
+    def test_no_means(self):
+        """The connection is reset, and the worker lives on."""
+        def fail():
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        self.happens.append(fail)
+        s = self.connect(self.server.server_address)
+        self.asks(s)
+        self.assertEqual(self.rest(s), (b"", "reset"))
+        self.assertRegex(self.logged_end(s)[0], "error after")
+        self.assertEqual(len(self.log("ERROR .*cannot go on: .*No space")), 1)
+        self.answers(self.server)
 
 
 class SelectTest(ModelTestCase):
@@ -1208,6 +1270,38 @@ class ChildrenTest(ModelTestCase):
                     self.request.sendall(data.upper())
 
         self.asks(self.connect(self.serve(Last).server_address))
+
+    def test_child_that_cannot_be_watched(self):
+        """It is ended, and its client turned away."""
+        server = self.server_class(("127.0.0.1", 0))
+        self.addCleanup(server.server_close)
+        s = self.connect(server.server_address)
+        error = OSError(errno.ENOSPC, "No space left on device")
+        with mock.patch.object(server, "watch", side_effect=error):
+            server.handle_request()
+        self.assertEqual(self.rest(s), (b"", "reset"))
+        self.assertEqual(len(self.log("ERROR no means")), 1)
+
+    def test_poller_that_is_not_inherited(self):
+        """A kqueue is not, and its number may be another file's."""
+        pollers, real = [], os.fork
+
+        class Poller(loop_module.Selector):
+            def __init__(self):
+                super().__init__()
+                pollers.append(self)
+
+        def fork():
+            number = real()
+            if not number:
+                os.close(pollers[-1].fileno())
+            return number
+
+        mock.patch.object(loop_module, "Poller", Poller).start()
+        mock.patch("os.fork", fork).start()
+        server = self.serve()
+        self.answers(server)
+        self.answers(server)
 
     def test_process_that_cannot_start(self):
         """It costs one line, and the server lives on."""

@@ -9,6 +9,7 @@ import errno
 import gc
 import inspect
 import os
+import selectors
 import signal
 import socket
 import socketserver
@@ -53,9 +54,9 @@ class Spy(loop.Selector):
         super().__init__()
         self.timeouts = []
 
-    def poll(self, timeout):
+    def poll(self, timeout, maxevents):
         self.timeouts.append(timeout)
-        return super().poll(timeout)
+        return super().poll(timeout, maxevents)
 
 
 class ServerTestCase(TestCase):
@@ -694,6 +695,40 @@ class LoopTests(ServerTestCase):
         self.assertEqual(timeouts[0], 3600)
         self.assertGreater(min(timeouts), 90)
 
+    def test_callback_that_ends_another(self):
+        """What was ready in the same turn is not called any more."""
+        server, called = self.make(), []
+        pairs = [socket.socketpair() for _ in range(2)]
+        for s in pairs[0] + pairs[1]:
+            self.addCleanup(s.close)
+
+        def callback(file):
+            called.append(file)
+            for ours, _ in pairs:
+                server.ignore(ours)
+
+        for ours, theirs in pairs:
+            server.watch(ours, callback)
+            theirs.send(b".")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(server.stop)
+        self.assertServes(server)
+        self.assertEqual(len(called), 1)
+
+    def test_watch_after_the_end(self):
+        """Nobody would look, so that it is refused; select() would not."""
+        class Poller(selectors.SelectSelector):
+            poll = loop.Selector.poll
+
+        with mock.patch.object(loop, "Poller", Poller):
+            server = self.make()
+        s = self.connect(server.server_address)
+        server.server_close()
+        with self.assertRaises(ValueError):
+            server.watch(s, print)
+
     def test_loop_where_waits_cannot_be_interrupted(self):
         """On Windows none is longer than half a second (gh-74157)."""
         with mock.patch.object(loop, "LONGEST_WAIT", 0.5):
@@ -826,11 +861,11 @@ class AcceptTests(ServerTestCase):
         class Hasty(loop.Selector):
             said = False
 
-            def poll(self, timeout):
+            def poll(self, timeout, maxevents):
                 if not self.said:
                     self.said = True
                     return [(server.fileno(), loop.READ)]
-                return super().poll(timeout)
+                return super().poll(timeout, maxevents)
 
         with mock.patch.object(loop, "Poller", Hasty):
             server = self.make()

@@ -41,7 +41,8 @@ class Short(soak.Soak):
                 self.rude(fault, server)
 
     def be_many_and_stop(self):
-        with self.server("--max-connections", "50", "--grace", "0.6") as server:
+        with self.server("--max-connections", "50",
+                         "--grace", "0.6") as server:
             self.come(server, honest.PING._replace(messages=2), 50)
             self.fuzz(server, 0.1)
             if hasattr(soak.resource, "prlimit"):

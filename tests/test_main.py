@@ -304,8 +304,9 @@ class WorkersTests(ProgramTestCase):
 
     def test_worker_that_is_killed(self):
         """Another takes its place; log lines tell one from the other."""
-        process, address = self.serve("--workers", "1", "-m", "events",
-                                      bufsize=0)
+        process, address = self.serve(
+            "--workers", "1", "-m", "events", bufsize=0,
+            prelude="from echoserver import workers; workers.COMPLAINT = 0.1")
         pids = []
         for _ in range(2):
             self.echo(address).close()

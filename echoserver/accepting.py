@@ -152,7 +152,7 @@ class AcceptingTCPServer(SelectorTCPServer):
     def _pause(self, error: Exception) -> bool:
         """Let the listener rest, since the means to accept have run out."""
         self.complain("no means for another connection: %s",
-                       error or "out of memory")
+                      error or "out of memory")
         self._paused_until = monotonic() + PAUSE
         self._due = min(self._due, self._paused_until)
         self._ignore_listener()

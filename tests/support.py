@@ -18,8 +18,10 @@ import threading
 import time
 import unittest
 
+from echoserver import loop
+
 __all__ = ["PATIENCE", "ROOT", "TestCase", "children", "descriptors",
-           "python", "until"]
+           "not_inherited", "python", "until"]
 
 # The end of every wait: generous, because it is only ever waited out by a
 # failing test, and a loaded machine is not a bug.
@@ -78,6 +80,25 @@ def children():
             return f.read().split()
     except OSError:
         return []
+
+
+def not_inherited():
+    """Return a poller class and a fork(): in the child, the number of the
+    newest poller is free, as that of a kqueue is."""
+    pollers = []
+
+    class Poller(loop.Selector):
+        def __init__(self):
+            super().__init__()
+            pollers.append(self)
+
+    def fork(fork=getattr(os, "fork", None)):
+        number = fork()
+        if not number:
+            os.close(pollers[-1].fileno())
+        return number
+
+    return Poller, fork
 
 
 class Memory(logging.Handler):

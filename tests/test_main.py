@@ -326,17 +326,8 @@ class WorkersTests(ProgramTestCase):
         process, address = self.serve("--workers", "1", prelude="""if 1:
             import os
             from echoserver import loop
-            pollers, real = [], os.fork
-            class Poller(loop.Selector):
-                def __init__(self):
-                    super().__init__()
-                    pollers.append(self)
-            def fork():
-                number = real()
-                if not number:
-                    os.close(pollers[-1].fileno())
-                return number
-            loop.Poller, os.fork = Poller, fork""")
+            from tests.support import not_inherited
+            loop.Poller, os.fork = not_inherited()""")
         self.echo(address).close()
         self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 0)
 

@@ -35,7 +35,8 @@ from echoserver import registry as registry_module
 from echoserver import threads as threads_module
 from echoserver.models import MODELS
 
-from .support import PATIENCE, ROOT, TestCase, python, until
+from .support import (PATIENCE, ROOT, TestCase, not_inherited, python,
+                      until)
 
 logger = logging.getLogger("echoserver")
 
@@ -1285,19 +1286,7 @@ class ChildrenTest(ModelTestCase):
 
     def test_poller_that_is_not_inherited(self):
         """A kqueue is not, and its number may be another file's."""
-        pollers, real = [], os.fork
-
-        class Poller(loop_module.Selector):
-            def __init__(self):
-                super().__init__()
-                pollers.append(self)
-
-        def fork():
-            number = real()
-            if not number:
-                os.close(pollers[-1].fileno())
-            return number
-
+        Poller, fork = not_inherited()
         mock.patch.object(loop_module, "Poller", Poller).start()
         mock.patch("os.fork", fork).start()
         server = self.serve()

@@ -5,24 +5,65 @@
             assert connection.echo(b"hello") == b"HELLO"
 
 As programs: ``python -m echoserver`` and ``python -m echoserver.client``.
+
+The public names are loaded at their first use, so that the client does not
+wait for the server to be imported, nor the other way round.
 """
 
+import importlib
 import os
+import sys
+import types
+from typing import TYPE_CHECKING, Any, List
 
-from .connection import Connection
-from .connectionpool import ConnectionPool, PoolClosed, PoolTimeout
-from .handler import EchoHandler
-from .models import (SelectorEchoServer, ThreadingEchoServer,
-                     ThreadPoolEchoServer)
-from .server import EchoServer
-from .verifier import WrongEcho
+if TYPE_CHECKING:
+    from .client.connection import Connection
+    from .client.pool import ConnectionPool, PoolClosed, PoolTimeout
+    from .client.verifier import WrongEcho
+    from .handler import EchoHandler
+    from .models import (ForkingEchoServer, SelectorEchoServer,
+                         ThreadingEchoServer, ThreadPoolEchoServer)
+    from .server import EchoServer
 
 __all__ = ["Connection", "ConnectionPool", "EchoHandler", "EchoServer",
            "PoolClosed", "PoolTimeout", "SelectorEchoServer",
            "ThreadPoolEchoServer", "ThreadingEchoServer", "WrongEcho"]
 
 if hasattr(os, "fork"):
-    from .models import ForkingEchoServer
     __all__.append("ForkingEchoServer")
 
 __version__ = "1.0.0"
+
+_HOMES = {
+    "client.connection": ["Connection"],
+    "client.pool": ["ConnectionPool", "PoolClosed", "PoolTimeout"],
+    "client.verifier": ["WrongEcho"],
+    "handler": ["EchoHandler"],
+    "models": ["ForkingEchoServer", "SelectorEchoServer",
+               "ThreadingEchoServer", "ThreadPoolEchoServer"],
+    "server": ["EchoServer"],
+}
+
+
+class _Package(types.ModuleType):
+
+    """A module that loads a public name when it is asked for.
+
+    (A function __getattr__ of the module would do from Python 3.7 on.)
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        for home, names in _HOMES.items():
+            if name in names and name in __all__:
+                module = importlib.import_module("." + home, self.__name__)
+                value = getattr(module, name)
+                setattr(self, name, value)
+                return value
+        raise AttributeError("module %r has no attribute %r"
+                             % (self.__name__, name))
+
+    def __dir__(self) -> List[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

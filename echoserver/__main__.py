@@ -14,7 +14,7 @@ from typing import List, Optional
 
 from . import __version__
 from .blocking import stop_on
-from .diagnosis import discard_output
+from .console import discard_output
 from .handler import EchoHandler
 from .models import MODELS, ThreadPoolEchoServer
 from .server import EchoServer

@@ -41,7 +41,7 @@ import sys
 
 
 def run_client():
-    from echoserver import client
+    from echoserver.client import __main__ as client
     sys.argv[:2] = [os.path.basename(sys.argv[0]) + " client"]
     return client.main()
 
@@ -68,10 +68,14 @@ if __name__ == "__main__":
 def contents() -> Iterator[Tuple[str, bytes]]:
     """Yield what the file is made of: (name in it, bytes), in order."""
     yield "__main__.py", MAIN
-    for name in sorted(os.listdir(os.path.join(ROOT, "echoserver"))):
-        if name.endswith(".py") or name == "py.typed":
-            with open(os.path.join(ROOT, "echoserver", name), "rb") as source:
-                yield "echoserver/" + name, source.read()
+    for folder, folders, names in os.walk(os.path.join(ROOT, "echoserver")):
+        folders.sort()
+        for name in sorted(names):
+            if name.endswith(".py") or name == "py.typed":
+                path = os.path.join(folder, name)
+                with open(path, "rb") as source:
+                    yield (os.path.relpath(path, ROOT).replace(os.sep, "/"),
+                           source.read())
 
 
 def build() -> bytes:

@@ -12,7 +12,8 @@ import threading
 import unittest
 from unittest import mock
 
-from echoserver import client, connection, diagnosis
+from echoserver.client import __main__ as client
+from echoserver.client import connection, diagnosis
 
 from . import peers
 from .support import PATIENCE, ROOT, TestCase, python
@@ -39,8 +40,9 @@ class ClientTestCase(TestCase):
     def hurried(self, statement, *args, **options):
         """Start the program after a statement, which shortens a wait."""
         process = subprocess.Popen(python(
-            "-c", "import sys\nfrom echoserver import client, pipe, "
-            "roundtrips\n%s\nsys.exit(client.main())" % statement,
+            "-c", "import sys\nfrom echoserver.client import (__main__ as "
+            "client, pipe,\ncounting as roundtrips)\n%s\n"
+            "sys.exit(client.main())" % statement,
             *map(str, args)), cwd=ROOT, env=ENVIRONMENT, bufsize=0,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             **dict({"stderr": subprocess.PIPE}, **options))

@@ -6,9 +6,9 @@ import threading
 import unittest
 from unittest import mock
 
-from echoserver import connection as module
-from echoserver.connection import Connection
-from echoserver.verifier import Verifier, WrongEcho
+from echoserver.client import connection as module
+from echoserver.client.connection import Connection
+from echoserver.client.verifier import Verifier, WrongEcho
 
 from . import peers
 from .support import PATIENCE, TestCase

@@ -10,9 +10,9 @@ import unittest
 import warnings
 from unittest import mock
 
-from echoserver import connectionpool as module
-from echoserver.verifier import WrongEcho
-from echoserver.connectionpool import ConnectionPool, PoolClosed, PoolTimeout
+from echoserver.client import pool as module
+from echoserver.client.verifier import WrongEcho
+from echoserver.client.pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from . import peers
 from .support import PATIENCE, TestCase, until

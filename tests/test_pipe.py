@@ -4,9 +4,9 @@ import socket
 import threading
 from unittest import mock
 
-from echoserver import pipe
-from echoserver.connection import Connection
-from echoserver.pipe import Relay
+from echoserver.client import pipe
+from echoserver.client.connection import Connection
+from echoserver.client.pipe import Relay
 
 from . import peers
 from .support import PATIENCE, TestCase

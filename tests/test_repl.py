@@ -14,8 +14,8 @@ import unittest
 import warnings
 from unittest import mock
 
-from echoserver import repl
-from echoserver.connection import Connection
+from echoserver.client import prompt as repl
+from echoserver.client.connection import Connection
 
 from . import peers
 from .support import PATIENCE, TestCase, until

@@ -11,7 +11,7 @@ import time
 import unittest
 from unittest import mock
 
-from echoserver import roundtrips
+from echoserver.client import counting as roundtrips
 
 from . import peers
 from .support import PATIENCE

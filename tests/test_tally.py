@@ -4,7 +4,7 @@ import json
 import random
 import unittest
 
-from echoserver.tally import Histogram, Tally
+from echoserver.client.figures import Histogram, Tally
 
 
 def histogram(times):

@@ -10,7 +10,7 @@ dialled again for the next message.
 No two messages are alike, so that a reply that is stale, or meant for another
 connection, is a wrong echo.  What is timed is echo() alone, without dialling.
 
-The threads do the work, the tally (tally.py) keeps the figures and the main
+The threads do the work, the tally (figures.py) keeps the figures and the main
 thread only waits, which Ctrl-C may interrupt anywhere.
 """
 
@@ -25,11 +25,11 @@ import threading
 import time
 from typing import Optional, Set
 
-from .address import show_address
+from ..address import show_address
 from .connection import Connection
-from .connectionpool import ConnectionPool, PoolClosed
+from .pool import ConnectionPool, PoolClosed
 from .diagnosis import INTERRUPTED, OK, USAGE, WRONG, diagnose, tell
-from .tally import BLOCKS, Tally, milliseconds
+from .figures import BLOCKS, Tally, milliseconds
 from .verifier import WrongEcho
 
 __all__ = ["Run", "Worker", "message", "run"]

@@ -26,7 +26,7 @@ import time
 from types import TracebackType
 from typing import List, Optional, Tuple, Type, Union
 
-from .address import show_address
+from ..address import show_address
 from .verifier import EXCERPT, Verifier
 
 __all__ = ["Address", "BLOCK", "Connection", "LONGEST_WAIT", "checked_limit"]

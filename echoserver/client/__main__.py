@@ -3,8 +3,8 @@
     python -m echoserver.client [host] [port]
 
 Which of them depends on what it is given.  Lines typed at a terminal are sent
-one by one (repl.py), anything else that comes in is passed through (pipe.py),
-and --count sends messages of its own and measures (roundtrips.py).  Each is
+one by one (prompt.py), anything else that comes in is passed through (pipe.py),
+and --count sends messages of its own and measures (counting.py).  Each is
 imported when it is wanted, and each compares every byte that comes back.
 
 This module knows the command line, and is where every exception ends: as one
@@ -18,9 +18,9 @@ import signal
 import sys
 from typing import Callable, List, Optional
 
-from . import __version__
-from .diagnosis import (CLOSED_OUTPUT, INTERRUPTED, USAGE, discard_output,
-                        shortage, tell)
+from .. import __version__
+from ..console import discard_output
+from .diagnosis import CLOSED_OUTPUT, INTERRUPTED, USAGE, shortage, tell
 
 __all__ = ["main"]
 
@@ -89,12 +89,12 @@ def _run(args: argparse.Namespace) -> int:
         tell("standard output is closed; give it a file, or %s" % os.devnull)
         return USAGE
     if args.count is not None:
-        from .roundtrips import run
+        from .counting import run
     elif sys.stdin is None:
         tell("standard input is closed; give it a file, or %s" % os.devnull)
         return USAGE
     elif sys.stdin.isatty():
-        from .repl import run
+        from .prompt import run
     else:
         from .pipe import run
     return run(args)
@@ -158,7 +158,7 @@ def _add_counting(group: "argparse._ArgumentGroup") -> None:
 
 def _program() -> Optional[str]:
     """Return the name for the usage line; None for what was typed."""
-    if os.path.basename(sys.argv[0]) in ("client.py", "-m"):
+    if os.path.basename(sys.argv[0]) in ("__main__.py", "-m"):
         return "python -m echoserver.client"
     return None
 

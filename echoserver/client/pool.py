@@ -26,7 +26,7 @@ import weakref
 from types import TracebackType
 from typing import Dict, Iterator, List, Optional, Tuple, Type
 
-from .address import show_address
+from ..address import show_address
 from .connection import Address, Connection, checked_limit
 
 __all__ = ["ConnectionPool", "PoolClosed", "PoolTimeout"]

@@ -1,7 +1,6 @@
 """What went wrong, as one line for a person and one number for a script.
 
-Shared by the three faces of the client program (discard_output() by the
-server's, too).  The line begins with a word that says whose fault it is likely
+Shared by the three faces of the client program.  The line begins with a word that says whose fault it is likely
 to be:
 
     REFUSED   nothing listens there, or the way there is closed
@@ -19,17 +18,16 @@ without such a word, and the exit code of a usage that cannot be.
 """
 
 import errno
-import os
 import socket
 import sys
 from typing import Optional, Tuple
 
-from .address import show_address
+from ..address import show_address
 from .connection import Address, Connection
 from .verifier import WrongEcho
 
 __all__ = ["CLOSED_OUTPUT", "INTERRUPTED", "NETWORK", "OK", "USAGE", "WRONG",
-           "diagnose", "discard_output", "shortage", "tell"]
+           "diagnose", "shortage", "tell"]
 
 # Exit codes.  The last two are 128 and a signal, SIGINT and SIGPIPE, as the
 # shell counts them for the programs that those signals end.
@@ -120,14 +118,3 @@ def tell(line: str, end: str = "\n") -> None:
         print(line, file=sys.stderr, end=end, flush=True)
     except OSError:
         pass
-
-
-def discard_output() -> None:
-    """Let what is still in the buffer go nowhere.
-
-    The interpreter flushes it at exit and would complain (see the note on
-    SIGPIPE in the documentation of the signal module).
-    """
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)

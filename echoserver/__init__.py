@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from .client.connection import Connection
     from .client.pool import ConnectionPool, PoolClosed, PoolTimeout
     from .client.verifier import WrongEcho
-    from .handler import EchoHandler
+    from .server.base import EchoServer
+    from .server.handler import EchoHandler
     from .models import (ForkingEchoServer, SelectorEchoServer,
                          ThreadingEchoServer, ThreadPoolEchoServer)
-    from .server import EchoServer
 
 __all__ = ["Connection", "ConnectionPool", "EchoHandler", "EchoServer",
            "PoolClosed", "PoolTimeout", "SelectorEchoServer",
@@ -38,10 +38,10 @@ _HOMES = {
     "client.connection": ["Connection"],
     "client.pool": ["ConnectionPool", "PoolClosed", "PoolTimeout"],
     "client.verifier": ["WrongEcho"],
-    "handler": ["EchoHandler"],
+    "server.handler": ["EchoHandler"],
     "models": ["ForkingEchoServer", "SelectorEchoServer",
                "ThreadingEchoServer", "ThreadPoolEchoServer"],
-    "server": ["EchoServer"],
+    "server.base": ["EchoServer"],
 }
 
 

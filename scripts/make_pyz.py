@@ -39,29 +39,14 @@ MAIN = b'''\
 import os
 import sys
 
-
-def run_client():
-    from echoserver.client import __main__ as client
+if sys.argv[1:2] == ["client"]:
+    from echoserver.client.__main__ import main
     sys.argv[:2] = [os.path.basename(sys.argv[0]) + " client"]
-    return client.main()
-
-
-def run_server():
-    from echoserver import __main__ as server
-
-    def make_parser(make_parser=server.make_parser):
-        parser = make_parser()
-        parser.prog = name = os.path.basename(sys.argv[0])
-        parser.epilog += ("\\nThis file is the client, too: "
-                          "python3 %s client [host] [port]\\n" % name)
-        return parser
-
-    server.make_parser = make_parser
-    return server.main()
-
+else:
+    from echoserver.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(run_client() if sys.argv[1:2] == ["client"] else run_server())
+    sys.exit(main())
 '''
 
 

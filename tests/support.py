@@ -18,7 +18,7 @@ import threading
 import time
 import unittest
 
-from echoserver import loop
+from echoserver.server import loop
 
 __all__ = ["PATIENCE", "ROOT", "TestCase", "children", "descriptors",
            "not_inherited", "python", "until"]

@@ -13,7 +13,7 @@ import unittest
 from unittest import mock
 
 import echoserver
-from echoserver import __main__ as program
+from echoserver import program
 from echoserver.models import MODELS
 
 from .support import PATIENCE, TestCase, python, until
@@ -306,7 +306,7 @@ class WorkersTests(ProgramTestCase):
         """Another takes its place; log lines tell one from the other."""
         process, address = self.serve(
             "--workers", "1", "-m", "events", bufsize=0,
-            prelude="from echoserver import workers; workers.COMPLAINT = 0.1")
+            prelude="from echoserver.server.workers import Workers; Workers.restart_interval = 0.1")
         pids = []
         for _ in range(2):
             self.echo(address).close()
@@ -315,7 +315,7 @@ class WorkersTests(ProgramTestCase):
                                       line).group(1)))
             if len(pids) == 1:
                 os.kill(pids[0], signal.SIGKILL)
-                self.assertIn(b"ERROR worker %d ended" % pids[0],
+                self.assertIn(b"ERROR worker %d was ended by signal 9" % pids[0],
                               self.read_line(process.stderr))
         self.assertNotIn(process.pid, pids)
         self.assertNotEqual(*pids)
@@ -325,9 +325,9 @@ class WorkersTests(ProgramTestCase):
         """A kqueue is not, and its number may be another file's."""
         process, address = self.serve("--workers", "1", prelude="""if 1:
             import os
-            from echoserver import loop
+            from echoserver.server.loop import Loop
             from tests.support import not_inherited
-            loop.Poller, os.fork = not_inherited()""")
+            Loop.poller_class, os.fork = not_inherited()""")
         self.echo(address).close()
         self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 0)
 
@@ -498,7 +498,7 @@ class UsageTests(ProgramTestCase):
         """Return the last line about arguments that are refused."""
         with contextlib.redirect_stderr(io.StringIO()) as err, \
                 self.assertRaises(SystemExit) as caught:
-            program.main(list(args))
+            program.run(list(args))
         self.assertEqual(caught.exception.code, 2)
         self.assertNotIn("Traceback", err.getvalue())
         return err.getvalue().splitlines()[-1]
@@ -553,7 +553,7 @@ import os; del os.fork""")
         """Return what the program prints and then exits with 0."""
         with contextlib.redirect_stdout(io.StringIO()) as out, \
                 self.assertRaises(SystemExit) as caught:
-            program.main(list(args))
+            program.run(list(args))
         self.assertIn(caught.exception.code, (None, 0))
         return out.getvalue()
 

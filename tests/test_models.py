@@ -28,12 +28,13 @@ import unittest
 from unittest import mock
 
 from echoserver import EchoHandler
-from echoserver import accepting as accepting_module
-from echoserver import loop as loop_module
-from echoserver import multiplexing as multiplexing_module
-from echoserver import registry as registry_module
-from echoserver import threads as threads_module
 from echoserver.models import MODELS
+from echoserver.models import pool as pool_module
+from echoserver.models import events as events_module
+from echoserver.server import loop as loop_module
+from echoserver.server.acceptor import Acceptor
+from echoserver.server.connections import Connections
+from echoserver.server.loop import Loop
 
 from .support import (PATIENCE, ROOT, TestCase, not_inherited, python,
                       until)
@@ -90,7 +91,7 @@ class ModelTestCase(TestCase):
         super().setUp()
         self.addCleanup(mock.patch.stopall)
         # most drains here have nothing to wait for
-        mock.patch.object(registry_module, "AT_REST", 0.03).start()
+        mock.patch.object(Connections, "quiet_period", 0.03).start()
         self.record_log()
         self.limit_time()
 
@@ -175,7 +176,7 @@ class ModelTestCase(TestCase):
         with self.assertRaises(ConnectionError):
             self.asks(self.connect(server.server_address))
         self.answers(server)
-        self.assertEqual(len(self.log("ERROR no means")), 1)
+        self.assertEqual(len(self.log("ERROR cannot accept")), 1)
         self.assertEqual(self.log("Traceback"), [])
 
     def rest(self, s):
@@ -398,7 +399,7 @@ class Conformance:
                 if self.lacking:
                     logger.debug("turn")
 
-        mock.patch.object(accepting_module, "PAUSE", 0.05).start()
+        mock.patch.object(Acceptor, "pause", 0.05).start()
         server = self.serve(cls=Short, max_connections=1)
         s = self.connect(server.server_address)
         self.asks(s)
@@ -406,14 +407,14 @@ class Conformance:
         waiting = self.connect(server.server_address)
         s.close()
         self.asks(waiting)
-        self.assertEqual(len(self.log("ERROR no means")), 1)
+        self.assertEqual(len(self.log("ERROR cannot accept")), 1)
         self.assertLess(len(self.log("DEBUG turn")), 50)
 
     # The idle timeout.
 
     def test_idle_timeout(self):
         """Who moves no byte is ended, and nobody else; a debtor is reset."""
-        mock.patch.object(registry_module, "IDLE_TICK", 0.05).start()
+        mock.patch.object(Connections, "idle_tick", 0.05).start()
         server = self.serve(idle_timeout=0.15)
         silent, talker, mute, slow = [
             self.connect(server.server_address, SMALL_WINDOW)
@@ -478,7 +479,7 @@ class Conformance:
 
     def test_drain_of_a_large_message(self):
         """A message in flight arrives whole."""
-        registry_module.AT_REST = 0.15  # until the mock ends
+        Connections.quiet_period = 0.15  # until the mock ends
         server = self.serve(grace=PATIENCE)
         s = self.connect(server.server_address)
         sent = self.fill(s)
@@ -981,70 +982,10 @@ class ThreadStartTest(ModelTestCase):
             real(thread)
 
         server = self.serve()
-        mock.patch.object(accepting_module, "PAUSE", 0.05).start()
+        mock.patch.object(Acceptor, "pause", 0.05).start()
         mock.patch.object(threading.Thread, "start", start).start()
         self.turns_one_away(server)
 
-    def test_thread_that_does_not_begin(self):
-        """The loop does not wait for it (gh-140746)."""
-        begins = itertools.count()
-        real = threading.Thread._bootstrap
-
-        def bootstrap(thread):
-            if next(begins) != 0:
-                real(thread)
-
-        # where the threading module keeps such a thread for ever
-        self.addCleanup(threading._limbo.clear)
-        server = self.serve()
-        mock.patch.object(threads_module, "START", 0.05).start()
-        mock.patch.object(accepting_module, "PAUSE", 0.05).start()
-        mock.patch.object(threading.Thread, "_bootstrap", bootstrap).start()
-        self.turns_one_away(server)
-
-    def test_thread_that_begins_late(self):
-        """Nobody expects it any more, and it does nothing."""
-        begin, ended = threading.Event(), threading.Event()
-        real = threading.Thread._bootstrap
-
-        def bootstrap(thread):
-            begin.wait(PATIENCE)
-            real(thread)
-            ended.set()
-
-        mock.patch.object(threads_module, "START", 0.01).start()
-        mock.patch.object(threading.Thread, "_bootstrap", bootstrap).start()
-        done = []
-        with self.assertRaises(OSError):
-            threads_module.start_thread(done.append, "something")
-        begin.set()
-        self.assertTrue(ended.wait(PATIENCE))
-        self.assertEqual(done, [])
-
-    @unittest.skipUnless(sys.platform.startswith("linux"), "needs /proc")
-    def test_thread_that_ends_without_memory(self):
-        """The process lives on, before Python 3.9.6, too (bpo-44434)."""
-        for model in "threads", "pool":
-            program = python("-c", """if 1:
-                import os, resource, threading, time
-                from echoserver.models import MODELS
-                go = threading.Event()
-                threading.Thread(target=go.wait).start()
-                with MODELS["%s"](("127.0.0.1", 0)):
-                    with open("/proc/self/statm") as f:
-                        pages = int(f.read().split()[0])
-                    resource.setrlimit(resource.RLIMIT_AS, (
-                        pages * resource.getpagesize(), -1))
-                    go.set()
-                end = time.monotonic() + %d
-                while (len(os.listdir("/proc/self/task")) > 1
-                       and time.monotonic() < end):
-                    pass
-                """ % (model, PATIENCE))
-            with self.subTest(model):
-                done = subprocess.run(program, cwd=ROOT, timeout=2 * PATIENCE,
-                                      stderr=subprocess.PIPE)
-                self.assertEqual((0, b""), (done.returncode, done.stderr))
 
 
 class PoolSizeTest(ModelTestCase):
@@ -1080,9 +1021,11 @@ class ParkTest(ModelTestCase):
 
         super().setUp()
         self.happens = []
-        mock.patch.object(loop_module, "Poller", Poller).start()
-        mock.patch.object(multiplexing_module, "WRITE",
-                          selectors.EVENT_WRITE).start()
+        mock.patch.object(Loop, "poller_class", Poller).start()
+        [mock.patch.object(m, "WRITE", selectors.EVENT_WRITE).start()
+         for m in (pool_module, events_module)]
+        [mock.patch.object(m, "READ", selectors.EVENT_READ).start()
+         for m in (pool_module, events_module)]
         self.server = self.serve(pool_size=1)
 
     def test_abort(self):
@@ -1117,9 +1060,11 @@ class SelectTest(ModelTestCase):
             poll = loop_module.Selector.poll
 
         super().setUp()
-        mock.patch.object(loop_module, "Poller", Poller).start()
-        mock.patch.object(multiplexing_module, "WRITE",
-                          selectors.EVENT_WRITE).start()
+        mock.patch.object(Loop, "poller_class", Poller).start()
+        [mock.patch.object(m, "WRITE", selectors.EVENT_WRITE).start()
+         for m in (pool_module, events_module)]
+        [mock.patch.object(m, "READ", selectors.EVENT_READ).start()
+         for m in (pool_module, events_module)]
 
     def test_slow_reader(self):
         """A reply that does not fit is finished when it does."""
@@ -1197,8 +1142,8 @@ class EventsOnlyTest(ModelTestCase):
         """The rest waits, without a spin, and is served when it can be."""
         server = self.program("-c", """if 1:
             import resource, runpy, sys
-            from echoserver import accepting
-            accepting.PAUSE = 0.1
+            from echoserver.server.acceptor import Acceptor
+            Acceptor.pause = 0.1
             resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))
             sys.argv[1:] = ["0", "--model", "events", "--idle-timeout", "0"]
             runpy.run_module("echoserver", run_name="__main__")
@@ -1211,7 +1156,7 @@ class EventsOnlyTest(ModelTestCase):
         crowd = [self.connect(address) for _ in range(30)]
         for s in crowd:
             s.sendall(b"hello")
-        while b"no means" not in self.read_line(server.stderr):
+        while b"cannot accept" not in self.read_line(server.stderr):
             pass
         began, before = time.monotonic(), used()
         for s in crowd:
@@ -1222,7 +1167,7 @@ class EventsOnlyTest(ModelTestCase):
         self.assertLess(ticks / os.sysconf("SC_CLK_TCK"), 0.2 + took / 5)
         server.terminate()
         lines = server.communicate(timeout=PATIENCE)[1].splitlines()
-        again = [line for line in lines if b"no means" in line]
+        again = [line for line in lines if b"cannot accept" in line]
         self.assertLessEqual(len(again), took + 1)
 
 
@@ -1279,15 +1224,15 @@ class ChildrenTest(ModelTestCase):
         self.addCleanup(server.server_close)
         s = self.connect(server.server_address)
         error = OSError(errno.ENOSPC, "No space left on device")
-        with mock.patch.object(server, "watch", side_effect=error):
+        with mock.patch.object(server.loop, "add", side_effect=error):
             server.handle_request()
         self.assertEqual(self.rest(s), (b"", "reset"))
-        self.assertEqual(len(self.log("ERROR no means")), 1)
+        self.assertEqual(len(self.log("ERROR cannot accept")), 1)
 
     def test_poller_that_is_not_inherited(self):
         """A kqueue is not, and its number may be another file's."""
         Poller, fork = not_inherited()
-        mock.patch.object(loop_module, "Poller", Poller).start()
+        mock.patch.object(Loop, "poller_class", Poller).start()
         mock.patch("os.fork", fork).start()
         server = self.serve()
         self.answers(server)
@@ -1303,7 +1248,7 @@ class ChildrenTest(ModelTestCase):
                 raise BlockingIOError(errno.EAGAIN, "no more processes")
             return real()
 
-        mock.patch.object(accepting_module, "PAUSE", 0.05).start()
+        mock.patch.object(Acceptor, "pause", 0.05).start()
         mock.patch.object(os, "fork", fork).start()
         server = self.serve()
         self.turns_one_away(server)

@@ -16,6 +16,7 @@ import socketserver
 import struct
 import sys
 import threading
+import time
 import unittest
 import warnings
 import weakref
@@ -23,9 +24,14 @@ from unittest import mock
 
 import echoserver
 from echoserver import EchoHandler, EchoServer, ThreadingEchoServer
-from echoserver import accepting, blocking, listening, loop, registry
-from echoserver import server as module
-from echoserver.handler import Peer
+import logging
+from echoserver.server import drain, listening, loop, system
+from echoserver.server import base as module
+from echoserver.server import acceptor as accepting
+from echoserver.server.acceptor import Acceptor
+from echoserver.server.connections import Connections
+from echoserver.server.loop import Loop
+from echoserver.server.handler import Peer
 
 from .support import PATIENCE, TestCase, until
 
@@ -103,7 +109,7 @@ class ServerTestCase(TestCase):
     def lines(self, records, level="INFO"):
         """Return the messages of records that are of a level or above."""
         return [record.getMessage() for record in list(records)
-                if record.levelno >= getattr(module.logging, level)]
+                if record.levelno >= getattr(logging, level)]
 
     def gone(self, server):
         """Wait until server has no connection left."""
@@ -281,7 +287,7 @@ class AddressTests(ServerTestCase):
 
     def listen_on(self, *pairs):
         return mock.patch.object(listening, "listen_addresses",
-                                 lambda address, family: list(pairs))
+                                 lambda address: list(pairs))
 
     def test_name_with_several_addresses(self):
         """The first that can be listened on is taken."""
@@ -365,7 +371,7 @@ class AddressTests(ServerTestCase):
     def test_constructor_out_of_descriptors(self):
         """Whatever it fails at, a constructor gives back what it opened."""
         error = OSError(errno.EMFILE, "Too many open files")
-        for name in ("socket.socketpair", "echoserver.loop.Poller",
+        for name in ("socket.socketpair", "echoserver.server.loop.Loop.poller_class",
                      "socketserver.TCPServer.server_bind",
                      "socketserver.TCPServer.server_activate"):
             with self.subTest(name), warnings.catch_warnings(record=True) \
@@ -598,7 +604,7 @@ class StopTests(ServerTestCase):
                 return True
 
         server = self.make(Server, grace=0)
-        with mock.patch.object(module, "LAST_MOMENT", 0.05), \
+        with mock.patch.object(drain, "CUT_TIMEOUT", 0.05), \
                 self.connect(server.server_address):
             self.bounded(lambda: server.serve_forever() or True)
         self.assertEqual(server.socket.fileno(), -1)
@@ -655,7 +661,7 @@ class StopTests(ServerTestCase):
         closing.start()
         until(lambda: server.socket.fileno() < 0, "the drain")
         self.assertEqual(server.peers.cut_short, 0)
-        with mock.patch.object(module, "LAST_MOMENT", 0.05):
+        with mock.patch.object(drain, "CUT_TIMEOUT", 0.05):
             server.stop(grace=0)
             closing.join(PATIENCE)
         self.assertEqual(server.peers.cut_short, 1)
@@ -669,13 +675,13 @@ class LoopTests(ServerTestCase):
 
     def spy_on(self, cls=ThreadingEchoServer, **options):
         """Return a server in the background and the timeouts of its loop."""
-        with mock.patch.object(loop, "Poller", Spy):
+        with mock.patch.object(Loop, "poller_class", Spy):
             server = self.start(cls, **options)
-        return server, server._poller.timeouts
+        return server, server.loop.poller.timeouts
 
     def test_loop_sleeps_when_idle(self):
         """It is woken by what happens, not by the clock (bpo-44769)."""
-        with mock.patch.object(loop, "LONGEST_WAIT", 3600.0):
+        with mock.patch.object(Loop, "max_wait", 3600.0):
             server, timeouts = self.spy_on(idle_timeout=0)
             with self.connect(server.server_address) as s:
                 self.assertEchoes(s)
@@ -686,7 +692,7 @@ class LoopTests(ServerTestCase):
 
     def test_loop_with_an_idle_timeout(self):
         """The clock matters only while somebody is connected, and little."""
-        with mock.patch.object(loop, "LONGEST_WAIT", 3600.0):
+        with mock.patch.object(Loop, "max_wait", 3600.0):
             server, timeouts = self.spy_on(idle_timeout=1000)
             self.assertServes(server)
             with self.connect(server.server_address) as s:
@@ -705,10 +711,10 @@ class LoopTests(ServerTestCase):
         def callback(file):
             called.append(file)
             for ours, _ in pairs:
-                server.ignore(ours)
+                server.loop.remove(ours)
 
         for ours, theirs in pairs:
-            server.watch(ours, callback)
+            server.loop.add(ours, callback)
             theirs.send(b".")
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -722,16 +728,16 @@ class LoopTests(ServerTestCase):
         class Poller(selectors.SelectSelector):
             poll = loop.Selector.poll
 
-        with mock.patch.object(loop, "Poller", Poller):
+        with mock.patch.object(Loop, "poller_class", Poller):
             server = self.make()
         s = self.connect(server.server_address)
         server.server_close()
         with self.assertRaises(ValueError):
-            server.watch(s, print)
+            server.loop.add(s, print)
 
     def test_loop_where_waits_cannot_be_interrupted(self):
         """On Windows none is longer than half a second (gh-74157)."""
-        with mock.patch.object(loop, "LONGEST_WAIT", 0.5):
+        with mock.patch.object(Loop, "max_wait", 0.5):
             server, timeouts = self.spy_on(idle_timeout=1000)
             self.assertServes(server)
             self.bounded(server.shutdown)
@@ -768,7 +774,7 @@ class AcceptTests(ServerTestCase):
 
         def get_request(server):
             outcome = left.pop(0) if left else None
-            self.times.append(module.monotonic())
+            self.times.append(time.monotonic())
             if outcome is not None:
                 raise outcome
             return real(server)
@@ -800,7 +806,7 @@ class AcceptTests(ServerTestCase):
             request.setblocking(False)
             return request, client_address
 
-        with mock.patch.object(listening, "INHERITS", False), \
+        with mock.patch.object(listening, "ACCEPTED_INHERIT", False), mock.patch.object(module, "ACCEPTED_INHERIT", False), \
                 mock.patch.object(socketserver.TCPServer, "get_request",
                                   get_request):
             self.test_accepted_socket()
@@ -826,7 +832,7 @@ class AcceptTests(ServerTestCase):
             return Refusing(fileno=request.detach()), client_address
 
         real = socketserver.TCPServer.get_request
-        with mock.patch.object(listening, "INHERITS", False), \
+        with mock.patch.object(listening, "ACCEPTED_INHERIT", False), mock.patch.object(module, "ACCEPTED_INHERIT", False), \
                 mock.patch.object(socketserver.TCPServer, "get_request",
                                   get_request):
             server = self.start()
@@ -867,11 +873,11 @@ class AcceptTests(ServerTestCase):
                     return [(server.fileno(), loop.READ)]
                 return super().poll(timeout, maxevents)
 
-        with mock.patch.object(loop, "Poller", Hasty):
+        with mock.patch.object(Loop, "poller_class", Hasty):
             server = self.make()
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        until(lambda: server._poller.said, "the loop")
+        until(lambda: server.loop.poller.said, "the loop")
         server.stop()
         thread.join(PATIENCE / 4)
         blocked = thread.is_alive()
@@ -887,7 +893,7 @@ class AcceptTests(ServerTestCase):
         inside = self.connect(server.server_address)
         self.assertEchoes(inside)
         error = OSError(errno.EMFILE, "Too many open files")
-        with mock.patch.object(accepting, "PAUSE", 0.05), \
+        with mock.patch.object(Acceptor, "pause", 0.05), \
                 self.accepting(*[error] * 4):
             with self.connect(server.server_address) as s:
                 self.assertEchoes(inside)
@@ -918,7 +924,7 @@ class AcceptTests(ServerTestCase):
         log = self.capture_log()
         server = self.start()
         error = OSError(errno.EMFILE, "Too many open files")
-        with mock.patch.object(accepting, "PAUSE", 10 * PATIENCE), \
+        with mock.patch.object(Acceptor, "pause", 10 * PATIENCE), \
                 self.accepting(*[error] * 10):
             with self.connect(server.server_address):
                 until(lambda: self.lines(log, "ERROR"), "the complaint")
@@ -936,7 +942,7 @@ class AcceptTests(ServerTestCase):
         log = self.capture_log()
         server = self.start(type("Server", (ThreadingEchoServer,),
                                  {"peer_class": peer_class}))
-        with mock.patch.object(accepting, "PAUSE", 0.01):
+        with mock.patch.object(Acceptor, "pause", 0.01):
             self.assertBreaks(server)
             self.assertServes(server)
         self.assertEqual(len(self.lines(log, "WARNING")), 1)
@@ -950,7 +956,7 @@ class AcceptTests(ServerTestCase):
                 super().setup()
                 threads.append(weakref.ref(threading.current_thread()))
 
-        with mock.patch.object(blocking, "SPARE", 0.01):
+        with mock.patch.object(ThreadingEchoServer, "spare_timeout", 0.01):
             server = self.start(ThreadingEchoServer, ("127.0.0.1", 0),
                                 Handler)
             for _ in range(5):
@@ -964,7 +970,7 @@ class RegistryTests(ServerTestCase):
 
     def test_idle_timeout_and_a_slow_reader(self):
         """What the kernel still sends is progress, without the handler."""
-        with mock.patch.object(registry, "IDLE_TICK", 0.02):
+        with mock.patch.object(Connections, "idle_tick", 0.02):
             server = self.start(ThreadingEchoServer, idle_timeout=0.1)
             s = socket.socket()
             self.addCleanup(s.close)

@@ -1,13 +1,10 @@
 """The ways to treat an accepted connection, in the order of the lesson.
 
-    +------------+
-    | EchoServer |----------> one at a time: others wait for it to end
-    +------------+
-          |
-          +-- ThreadingEchoServer     a thread for each connection
-          +-- ForkingEchoServer       a process for each connection
-          +-- ThreadPoolEchoServer    a fixed number of threads for all
-          +-- SelectorEchoServer      no thread: the loop itself
+    EchoServer                  one at a time: others wait for it to end
+        ThreadingEchoServer     threads.py: a thread for each connection
+        ForkingEchoServer       processes.py: a process for each connection
+        ThreadPoolEchoServer    pool.py: a fixed number of threads for all
+        SelectorEchoServer      events.py: no thread, the loop itself
 
 A server that blocks in recv() for one peer blocks all others.  A thread for
 each takes that away, at the cost of a thread for each: of memory, of a start
@@ -19,25 +16,25 @@ is not to block: to wait for all connections at once, and to touch those only
 that have something to say.
 
 Each class says what becomes of an accepted connection, and nothing else; the
-limit, the idle timeout, the drain and the log are the base's.
+limit, the idle timeout, the drain and the log are EchoServer's.
 """
 
 import os
 from typing import Dict, Type
 
-from .blocking import ForkingEchoServer, ThreadingEchoServer
-from .multiplexing import SelectorEchoServer, ThreadPoolEchoServer
-from .server import EchoServer
+from ..server.base import EchoServer
+from .events import SelectorEchoServer
+from .pool import ThreadPoolEchoServer
+from .threads import ThreadingEchoServer
 
 __all__ = ["MODELS", "SelectorEchoServer", "ThreadPoolEchoServer",
            "ThreadingEchoServer"]
 
 # What --model takes.
-MODELS: Dict[str, Type[EchoServer]] = {cls.model: cls for cls in (
-    ThreadingEchoServer, ForkingEchoServer, ThreadPoolEchoServer,
-    SelectorEchoServer)}
-
+MODELS: Dict[str, Type[EchoServer]] = {"threads": ThreadingEchoServer}
 if hasattr(os, "fork"):
+    from .processes import ForkingEchoServer
+    MODELS["processes"] = ForkingEchoServer
     __all__.append("ForkingEchoServer")
-else:
-    del ForkingEchoServer, MODELS["processes"]
+MODELS["pool"] = ThreadPoolEchoServer
+MODELS["events"] = SelectorEchoServer

@@ -1,0 +1,169 @@
+"""Accepting: who is let in, and who waits in the kernel's backlog.
+
+At the limit nobody is accepted: the backlog holds the others, and nobody is
+let in to be thrown away.
+
+When the system is out of descriptors, memory, threads or processes, the
+listener rests for a moment and clients wait in the same way; those inside are
+served on.  An accept loop without that pause spins at full speed.
+"""
+
+import errno
+import logging
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from .system import reset_on_close
+
+if TYPE_CHECKING:
+    from .base import EchoServer
+
+__all__ = ["Acceptor"]
+
+logger = logging.getLogger("echoserver")
+
+MAX_ACCEPTS = 64    # connections accepted before others get their turn
+
+# What fork(), pthread_create(), epoll_ctl() and socket calls report of a
+# system that is out of something, in this order.  Any other error of a hook
+# is the hook's own.
+SHORTAGES = {errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EMFILE,
+             errno.ENFILE, errno.ENOBUFS}
+
+
+class Acceptor:
+
+    """Watches a server's listener while it may accept, and accepts.
+
+    It calls the hooks of socketserver: get_request, verify_request and
+    process_request; handle_error and shutdown_request where they fail.
+
+    Class variables that may be overridden, in seconds:
+
+    - pause: without accepting, when the system was out of something
+    - complaint_interval: between two log lines about that
+    """
+
+    pause = 0.5
+    complaint_interval = 1.0
+
+    def __init__(self, server: "EchoServer") -> None:
+        self._server = server
+        self._watching = False      # whether the loop watches the listener
+        self._at_limit = False
+        self._paused = False
+        self._complained_at = float("-inf")
+
+    def update(self) -> None:
+        """Watch the listener if there is room; called before each wait."""
+        if self._at_limit and not self._is_full():
+            self._accept_some()     # those who have waited longest
+        full = self._is_full()
+        if full is not self._at_limit:
+            self._at_limit = full
+            if full:
+                logger.warning("at the limit of %d connections; others wait",
+                               self._server.max_connections)
+            else:
+                logger.info("below the limit of %d connections again",
+                            self._server.max_connections)
+        self.watch(not full and not self._paused)
+
+    def _is_full(self) -> bool:
+        return 0 < self._server.max_connections <= len(self._server.peers)
+
+    def removed(self, left: int) -> None:
+        """Have the loop look for who waits, if it was full: a connection was
+        removed, and so many were left in that moment."""
+        if 0 < self._server.max_connections <= left + 1:
+            self._server.loop.wake()
+
+    def watch(self, wanted: bool) -> None:
+        """Have the loop watch the listener, or not."""
+        if wanted is not self._watching:
+            if wanted:
+                self._server.loop.add(self._server.socket,
+                                      lambda listener: self._accept_some())
+            else:
+                self._server.loop.remove(self._server.socket)
+            self._watching = wanted
+
+    def _accept_some(self) -> None:
+        for _ in range(MAX_ACCEPTS):
+            # after a stop nobody is accepted any more (bpo-35017)
+            if (self._server.loop.stopping or self._paused or self._is_full()
+                    or not self.accept_one()):
+                break
+
+    def accept_rest(self) -> None:
+        """Accept whom the kernel has accepted, over the limit if need be."""
+        for _ in range(self._server.request_queue_size):
+            if not self.accept_one():
+                break
+
+    def accept_one(self) -> bool:
+        """Accept one connection and have it served; False if there is none."""
+        server = self._server
+        try:
+            request, client_address = server.get_request()
+        except (BlockingIOError, InterruptedError, ConnectionError):
+            return False  # it was there and is gone again (bpo-7995)
+        except (OSError, MemoryError) as error:
+            self._rest(error)
+            return False
+        try:
+            server.peers.add(request, client_address)
+            if self._is_verified(request, client_address):
+                server.process_request(request, client_address)
+            else:
+                server.shutdown_request(request)
+        except Exception as error:
+            if is_shortage(error):
+                self._turn_away(request)
+                self._rest(error)
+                return False
+            server.handle_error_safely(request, client_address)
+            server.shutdown_request(request)
+        except BaseException:
+            self._turn_away(request)
+            raise
+        return True
+
+    def _is_verified(self, request: Any, client_address: Any) -> bool:
+        """Ask the hook, whose errors are its own and no shortage."""
+        try:
+            return self._server.verify_request(request, client_address)
+        except Exception:
+            self._server.handle_error_safely(request, client_address)
+            return False
+
+    def _turn_away(self, request: Any) -> None:
+        """Reset a connection that cannot be served."""
+        reset_on_close(request)
+        if request in self._server.peers:
+            self._server.peers[request].ends("error")
+        self._server.close_request(request)
+
+    def _rest(self, error: Exception) -> None:
+        """Accept nobody for a moment: the system is out of something."""
+        self.complain("cannot accept another connection: %s",
+                      error or "out of memory")
+        self._paused = True
+        self._server.loop.call_at(monotonic() + self.pause, self._resume)
+
+    def _resume(self) -> None:
+        self._paused = False
+        self._server.loop.wake()    # and so to update()
+
+    def complain(self, message: str, *args: Any) -> None:
+        """Log an error of the kind that comes in floods: at most one line a
+        second."""
+        now = monotonic()
+        if now >= self._complained_at + self.complaint_interval:
+            self._complained_at = now
+            logger.error(message, *args)
+
+
+def is_shortage(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or (
+        isinstance(error, OSError) and error.errno in SHORTAGES)

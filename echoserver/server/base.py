@@ -1,0 +1,309 @@
+"""EchoServer: one policy, under every model of concurrency.
+
+    socketserver.TCPServer
+        EchoServer                  has a Loop, an Acceptor, the Connections
+            ThreadingEchoServer, ...        the models, a file each
+
+The loop waits (loop.py), the acceptor lets clients in (acceptor.py), the
+connections are listed and judged (connections.py), and all of it comes to an
+end (drain.py).  Here stands who calls whom, and when.
+
+It is a socketserver.TCPServer whose hooks are called in their order
+(get_request, verify_request, process_request, finish_request,
+shutdown_request, close_request) and may be overridden.
+"""
+
+import logging
+import socket
+import socketserver
+import sys
+import threading
+from typing import Any, Optional, Tuple, Type, TypeVar
+
+from . import listening
+from .acceptor import Acceptor
+from .connections import Connections
+from .drain import LINGER_TIMEOUT, drain, finish
+from .handler import EchoHandler, Peer, reason_of, uses_turns
+from .loop import Loop
+from .system import ACCEPTED_INHERIT, REUSE_ADDRESS, limit_wait
+from .timekeeper import keep_time, start_thread
+
+__all__ = ["EchoServer"]
+
+logger = logging.getLogger("echoserver")
+
+SEND_TIMEOUT = 0.25     # seconds after which a handler that sends looks up
+
+Self = TypeVar("Self", bound="EchoServer")
+
+
+class EchoServer(socketserver.TCPServer):
+
+    """Base class of the servers; by itself it serves one peer at a time.
+
+    Methods for the caller, beside those of socketserver.TCPServer:
+
+    - start(server_address, ..., **options) -> server, in the background
+    - serve_forever(); handle_request() is for a server whose model is to
+      serve one at a time, or with threads
+    - stop(grace=None), from any thread and from a signal handler
+    - shutdown(), which also waits for serve_forever() to end
+    - server_close(), which drains; leaving a with block calls it
+
+    Methods that may be overridden: those of socketserver.TCPServer, and
+    set_up(request).
+
+    Class variables that may be overridden, or given as keywords:
+
+    - max_connections: open at the same time; others wait in the kernel's
+      backlog until one ends.  0 is no limit.
+    - idle_timeout: seconds without a byte moved either way; 0 is never
+    - grace: seconds that a drain may take
+
+    Instance variables:
+
+    - peers: the Connections, a dict of accepted socket -> Peer
+    - server_address: the real one, also when port 0 was asked for
+    - loop, acceptor: its other parts
+    - turns: whether its handlers do nothing but call Peer.turn()
+
+    ValueError is raised for an option that makes no sense, OSError when the
+    address cannot be listened on (socket.gaierror for a name).
+    """
+
+    # Enough for a balancer's pool, within the 1,024 descriptors that a
+    # process may have by default on Linux.
+    max_connections = 1000
+    # Longer than a person thinks between two lines, and than the minute after
+    # which common firewalls and balancers cut: they are to show themselves.
+    idle_timeout = 300.0
+    # Less than the ten or more seconds that supervisors wait before SIGKILL.
+    grace = 5.0
+
+    model = "one at a time"
+    peer_class: Type[Peer] = Peer
+    request_queue_size = listening.BACKLOG
+    allow_reuse_address = REUSE_ADDRESS
+    server_address: Tuple[Any, ...]
+
+    def __init__(self, server_address: Tuple[Any, ...] = ("127.0.0.1", 8080),
+                 RequestHandlerClass: Any = EchoHandler,
+                 bind_and_activate: bool = True, *,
+                 max_connections: Optional[int] = None,
+                 idle_timeout: Optional[float] = None,
+                 grace: Optional[float] = None) -> None:
+        self._set_options(max_connections=max_connections,
+                          idle_timeout=idle_timeout, grace=grace)
+        self.adopted = False    # whether others use the listener, too
+        self._listening = self._draining = self._closed = False
+        self._background: Optional[threading.Thread] = None
+        # Held by server_close(), for which others wait.  Reentrant, since a
+        # hook or a signal handler may call it in the midst of it.
+        self._closing = threading.RLock()
+        self.turns = (uses_turns(RequestHandlerClass) and
+                      type(self).finish_request is EchoServer.finish_request)
+        self.loop = Loop()
+        self.acceptor = Acceptor(self)
+        self.peers = Connections(
+            self.loop, self._make_peer, self.idle_timeout, self.turns,
+            self.turns and RequestHandlerClass.timeout is None)
+        try:
+            super().__init__(server_address, RequestHandlerClass,
+                             bind_and_activate)
+        except BaseException:
+            self.loop.close()
+            raise
+
+    def _set_options(self, **options: Optional[float]) -> None:
+        for name, value in options.items():
+            if value is None:
+                value = getattr(self, name)
+            if not value >= 0:
+                raise ValueError("%s must be 0 or more, not %r"
+                                 % (name, value))
+            setattr(self, name, value)
+
+    def _make_peer(self, request: Any, client_address: Any) -> Peer:
+        return self.peer_class(
+            request, client_address,
+            getattr(self.RequestHandlerClass, "reply", bytes.upper))
+
+    # Listening.
+
+    def server_bind(self) -> None:
+        listening.bind_first(self, super().server_bind)
+
+    def server_activate(self) -> None:
+        if ACCEPTED_INHERIT:
+            self.set_up(self.socket)
+        super().server_activate()
+        self._listening = True
+
+    def adopt(self, listener: socket.socket) -> None:
+        """Serve on a listening socket that somebody else has made.
+
+        Instead of server_bind() and server_activate(), after a constructor
+        with bind_and_activate=False.
+        """
+        self.socket.close()
+        self.socket = listener
+        self.adopted = True
+        self.address_family = listener.family
+        self.server_address = listener.getsockname()
+        self.server_activate()
+
+    def set_up(self, request: Any) -> None:
+        """Set a connection's socket options, or the listener's to inherit."""
+        listening.set_nodelay(request)
+        if self.turns:
+            limit_wait(request, socket.SO_SNDTIMEO, SEND_TIMEOUT)
+
+    # Serving and stopping.
+
+    @classmethod
+    def start(cls: Type[Self],
+              server_address: Tuple[Any, ...] = ("127.0.0.1", 0),
+              *args: Any, **options: Any) -> Self:
+        """Return a server that serves in the background, by default on a free
+        port of the loopback interface.  Made for a with block, whose end stops
+        and drains it.
+        """
+        server = cls(server_address, *args, **options)
+        try:
+            server.run_in_background()
+        except BaseException:
+            server.server_close()
+            raise
+        return server
+
+    def run_in_background(self) -> None:
+        """Begin serve_forever() beside the caller; part of start()."""
+        thread = threading.Thread(target=self.serve_forever,
+                                  name="echoserver", daemon=True)
+        thread.start()
+        self._background = thread
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Serve until stop() or shutdown(); poll_interval is ignored."""
+        self.socket.setblocking(False)
+        self.loop.run(self.acceptor.update, self.service_actions)
+
+    def stop(self, grace: Optional[float] = None) -> None:
+        """Make serve_forever() return soon; set self.grace if it is given.
+
+        Never blocks.  May be called in any state, twice, from any thread and
+        from a signal handler.  During a drain, stop(grace=0) ends it.
+        """
+        self._set_options(grace=grace)
+        self.loop.stop()
+
+    def shutdown(self) -> None:
+        """Stop, and wait until serve_forever() has ended; in its own thread,
+        where waiting would never end, this is stop()."""
+        self.stop()
+        self.loop.wait()
+
+    @property
+    def cut_short(self) -> int:
+        """How many connections a drain has cut while a reply was due."""
+        return self.peers.cut_short
+
+    def is_ending(self) -> bool:
+        """Whether it was told to stop, and does not serve again."""
+        return self._draining or self.loop.stopping
+
+    def server_close(self) -> None:
+        """Stop, drain, and give everything back; from several threads at
+        once, all return when it is done."""
+        self.shutdown()
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            if self._background not in (None, threading.current_thread()):
+                self._background.join()
+            if self._listening:
+                self._draining = True
+                self.loop.enter_thread()
+                drain(self)
+            super().server_close()
+            self.loop.close()
+
+    def kill_handlers(self) -> None:
+        """End by force what outlives the drain, where a model can."""
+
+    # One connection: the hooks of socketserver.
+
+    def _handle_request_noblock(self) -> None:
+        self.acceptor.accept_one()  # for handle_request()
+
+    def get_request(self) -> Tuple[Any, Any]:
+        request, client_address = super().get_request()
+        listening.set_up_accepted(request, self.set_up)
+        return request, client_address
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve the connection to its end, in the loop, while others wait:
+        the blocking server that the lesson begins with."""
+        ended = threading.Event()
+        start_thread(keep_time, self, ended)
+        try:
+            self.serve_here(request, client_address)
+        finally:
+            ended.set()
+
+    def serve_here(self, request: Any, client_address: Any) -> None:
+        """Serve the connection to its end in the calling thread."""
+        try:
+            self.finish_request(request, client_address)
+        except Exception:
+            self.handle_error_safely(request, client_address)
+        except BaseException:   # a handler that calls sys.exit(), say
+            self.peers[request].ends("error")
+            raise
+        finally:
+            self.shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell what a peer did (in its log line) from our bug (traceback)."""
+        error = sys.exc_info()[1]
+        peer = self.peers.get(request) or Peer(request, client_address)
+        reason = reason_of(error, request)
+        if isinstance(error, MemoryError):
+            self.acceptor.complain("%s: out of memory", peer)
+        elif not reason:
+            logger.exception("%s: unexpected error", peer)
+        peer.ends(reason or "error")
+
+    def handle_error_safely(self, request: Any, client_address: Any) -> None:
+        """Call handle_error(); an error of its own ends nothing else."""
+        try:
+            self.handle_error(request, client_address)
+        except Exception:
+            logger.exception("handle_error() has failed")
+        if request in self.peers:
+            self.peers[request].ends("error")
+
+    def shutdown_request(self, request: Any) -> None:
+        """End our side, read what is unread, and close.
+
+        It is a reset after an error, with a reply unanswered, and when bytes
+        came after the end was decided, so that more may be on their way: an
+        end of stream would pass for the end of a whole reply.
+        """
+        peer = self.peers.get(request)
+        if peer is not None and (
+                peer.unanswered or peer.reason == "error"
+                or peer.reason and peer.bytes_in > peer.bytes_in_then):
+            self.peers.reset(peer, "error")
+        # With its input read to the end, close() alone does all of it.
+        if peer is None or not (peer.aborted or peer.at_end):
+            finish(request, 0 if self.loop.in_thread() else LINGER_TIMEOUT)
+        self.close_request(request)
+
+    def close_request(self, request: Any) -> None:
+        with self.peers.lock:
+            self.peers.count_lost(request)
+            super().close_request(request)
+        self.acceptor.removed(self.peers.remove(request))

@@ -1,0 +1,136 @@
+"""A forked child process, and how its parent talks to it.
+
+Parent and child each hold one end of a socketpair, the control socket.  It
+ends when the other process does, however that ends: a descriptor that a
+selector can watch needs neither a handler for SIGCHLD, which only the main
+thread may install, nor a wait for whatever child ends next, which would steal
+the exit status of children that somebody else started (gh-111872).
+
+It also carries the parent's command to stop.  A signal would be lost on a
+child that has no handler yet, and count twice where a service manager sends
+SIGTERM to every process of a service.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple
+
+if TYPE_CHECKING:
+    from .base import EchoServer
+
+__all__ = ["Child", "describe", "serve_in_child"]
+
+logger = logging.getLogger("echoserver")
+
+STOP = struct.Struct("d")       # the command: seconds that the drain may take
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+MAX_TIMEOUT = 1e6               # settimeout() counts milliseconds in an int
+
+
+class Child:
+
+    """A forked child that calls run(control) and exits with what it returns.
+
+    fileno() becomes readable when it has ended.  The control socket that
+    run() is given becomes readable when the parent has called stop(), or has
+    ended.  controls may be a socketpair that was made before.
+
+    The child ignores SIGINT and SIGTERM, which a terminal and a service
+    manager send to all processes: how to end is the parent's decision.
+
+    OSError is raised when the system is out of processes or descriptors.
+    """
+
+    def __init__(self, run: Callable[[socket.socket], int],
+                 controls: Optional[Tuple[socket.socket, socket.socket]] = None
+                 ) -> None:
+        self._control, theirs = controls or socket.socketpair()
+        # No signal is to meet the parent's handlers in the child.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                self._live(run, theirs, blocked)
+        except OSError:
+            self._control.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            theirs.close()
+
+    def _live(self, run: Callable[[socket.socket], int],
+              control: socket.socket, blocked: Any) -> None:
+        status = 1
+        try:
+            self._control.close()
+            signal.set_wakeup_fd(-1)    # the parent's loop
+            for number in STOP_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            status = run(control)
+        except Exception:
+            logger.exception("unexpected error in a child process")
+        finally:
+            os._exit(status)  # nothing of the parent's is flushed or cleaned
+
+    def fileno(self) -> int:
+        return self._control.fileno()
+
+    def poll(self) -> Optional[int]:
+        """Return the status that os.waitpid() gives, None while it lives."""
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:  # SIGCHLD is ignored: the system reaped it
+            return 0
+        return status if pid else None
+
+    def stop(self, grace: float) -> None:
+        """Have it drain; right in a signal handler, too."""
+        with contextlib.suppress(OSError):  # it has ended
+            self._control.send(STOP.pack(grace), socket.MSG_DONTWAIT)
+
+    def wait(self, timeout: float) -> int:
+        """Return the status at its end; kill it after timeout seconds."""
+        try:
+            self._control.settimeout(min(timeout, MAX_TIMEOUT))
+            self._control.recv(1)
+        except (socket.timeout, BlockingIOError):  # the latter if it is 0
+            os.kill(self.pid, signal.SIGKILL)
+        except OSError:
+            pass
+        self.close()
+        try:
+            return os.waitpid(self.pid, 0)[1]
+        except ChildProcessError:  # as above
+            return 0
+
+    def close(self) -> None:
+        """Let go of the control socket, in the parent or in a sibling."""
+        self._control.close()
+
+
+def describe(status: int) -> str:
+    """Return in words how a process ended, from what os.waitpid() gave."""
+    if os.WIFSIGNALED(status):
+        return "was ended by signal %d" % os.WTERMSIG(status)
+    return "ended with exit status %d" % os.WEXITSTATUS(status)
+
+
+def serve_in_child(server: "EchoServer", control: socket.socket) -> int:
+    """Serve until the parent says stop or ends; drain; return the status."""
+    def on_command(control: socket.socket) -> None:
+        command = control.recv(STOP.size)
+        if command:
+            server.stop(*STOP.unpack(command))
+        else:
+            server.loop.remove(control)
+            server.stop()
+
+    with server:
+        server.loop.add(control, on_command)
+        server.serve_forever()
+    return 1 if server.peers.cut_short else 0

@@ -1,0 +1,235 @@
+"""The live connections, and what is decided by looking at them.
+
+A Peer is listed exactly while its socket is open in this process.  The limit
+counts the list; the idle timeout and the drain end what is on it; the log line
+of a connection and the totals are written from it.
+
+A connection is closed by whoever serves it.  Where the server wants one to
+end, it shuts down the reading side of the socket, which wakes the handler,
+which then leaves by its normal door.  There are three ways:
+
+- end: the handler answers pending input, meets the end of its input, and the
+  peer sees the end of the stream.  Only for a connection at rest: shutting
+  down with unread bytes discards them on BSD, and resets on Windows.
+- abort: the handler leaves when no reply is pending; then a reset.
+- cut: the handler leaves at once, though a reply is pending; then a reset.
+
+So the end of the stream always means a whole reply.
+"""
+
+import collections
+import logging
+import os
+import socket
+import threading
+from time import monotonic
+from typing import Any, Callable, Counter, Dict
+
+from .handler import Peer
+from .loop import Loop
+from .system import reset_on_close, shut_down, unread, unsent
+
+__all__ = ["Connections"]
+
+logger = logging.getLogger("echoserver")
+
+
+class Connections(Dict[Any, Peer]):
+
+    """The open connections, a dict of accepted socket -> Peer.
+
+    loop keeps the time and may wait for a Peer; make_peer(request, address)
+    returns one; idle_timeout is in seconds, 0 is never.  turns says whether
+    handlers do nothing but call Peer.turn(); if they do, send_times_out says
+    whether they look up now and then when they wait in send().
+
+    Class variables that may be overridden, in seconds:
+
+    - quiet_period: without a byte, until a draining connection is at rest
+    - last_call: what a connection at rest is given to ask when a drain begins
+    - idle_tick: an idle timeout is at most so late
+    - log_after: a connection without a byte is logged if it lasted so long
+
+    Instance variables:
+
+    - ended: a Counter of the reasons for which connections ended
+    - bytes_in, bytes_out: of the connections that have ended
+    """
+
+    # Longer than the 200 ms for which TCP waits before it sends a lost segment
+    # again, and than a busy host keeps a client waiting for its turn.
+    quiet_period = 0.25
+    # An idle server is to be gone within 50 ms.
+    last_call = 0.02
+    idle_tick = 0.2
+    # Longer than the probes of balancers and monitors last.
+    log_after = 1.0
+
+    def __init__(self, loop: Loop, make_peer: Callable[[Any, Any], Peer],
+                 idle_timeout: float, turns: bool = True,
+                 send_times_out: bool = False) -> None:
+        super().__init__()
+        self.idle_timeout = idle_timeout
+        self.ended: Counter[str] = collections.Counter()
+        self.bytes_in = self.bytes_out = self._cut_short = 0
+        # Held while a connection is closed and while another thread shuts one
+        # down: the number of a closed descriptor may be a new connection's.
+        # Reentrant, since the loop's thread closes what it has ended.
+        self.lock = threading.RLock()
+        self._loop = loop
+        self._make_peer = make_peer
+        self._turns = turns
+        self._send_times_out = send_times_out and os.name == "posix"
+        self._looking = False   # whether a timer looks for who is idle
+
+    def add(self, request: Any, client_address: Any) -> None:
+        """List an accepted connection."""
+        self[request] = self._make_peer(request, client_address)
+        if self.idle_timeout and not self._looking:
+            self._looking = True
+            self._loop.call_at(monotonic() + self.idle_timeout / 10,
+                               self._look_for_idle)
+
+    def remove(self, request: Any) -> int:
+        """Take a closed connection off the list, with its log line; return
+        how many are left.
+
+        The line comes first: when the list is empty, all is said.
+        """
+        peer = self.get(request)
+        if peer is not None:
+            self._log_end(peer)
+        with self.lock:
+            self.pop(request, None)
+            return len(self)
+
+    def _log_end(self, peer: Peer) -> None:
+        reason, lasted = peer.reason or "eof", monotonic() - peer.since
+        with self.lock:
+            self.ended[reason] += 1
+            self._cut_short += is_cut_short(peer)
+            self.bytes_in += int(peer.bytes_in)
+            self.bytes_out += int(peer.bytes_out)
+        # else it is taken for a health probe
+        worth = (peer.bytes_in or lasted >= self.log_after or not self._turns)
+        logger.log(logging.INFO if worth else logging.DEBUG,
+                   "%s: %s after %.3f s, %d bytes in, %d bytes out", peer,
+                   reason, lasted, peer.bytes_in, peer.bytes_out)
+
+    @property
+    def cut_short(self) -> int:
+        """How many a drain has cut while their reply was not whole; those
+        whose handlers are still busy are among them."""
+        return self._cut_short + sum(map(is_cut_short, self.copy().values()))
+
+    def totals(self) -> str:
+        """Return the sentence about all connections that have ended."""
+        reasons = ", ".join("%d %s" % (count, reason) for reason, count
+                            in sorted(self.ended.items())) or "none"
+        return ("%d connections, %d bytes in, %d bytes out (%s)"
+                % (sum(self.ended.values()), self.bytes_in, self.bytes_out,
+                   reasons))
+
+    # Ending a connection.
+
+    def end(self, peer: Peer, reason: str) -> None:
+        """Let peer's handler meet the end of its input."""
+        with self.lock:
+            peer.ends(reason)
+            shut_down(peer.request, socket.SHUT_RD)
+
+    def abort(self, peer: Peer, reason: str) -> None:
+        """Let peer's handler leave soon, and reset the connection then."""
+        self.reset(peer, reason)
+        self.end(peer, reason)
+        self._loop.call(peer)   # where it waits there, to be writable perhaps
+
+    def cut(self, peer: Peer, reason: str) -> None:
+        """Let peer's handler leave at once; may be called again.
+
+        A handler that waits in send() for ever is woken by the end of the
+        sending side only, though then a peer that reads just now may see the
+        end of the stream before the reset.
+        """
+        peer.cut = True
+        self.abort(peer, reason)
+        if not self._send_times_out and unsent(peer.request):
+            with self.lock:
+                shut_down(peer.request, socket.SHUT_WR)
+
+    def reset(self, peer: Peer, reason: str) -> None:
+        """Let peer's connection end with a reset when it is closed."""
+        with self.lock:
+            peer.ends(reason)
+            peer.aborted = True
+            reset_on_close(peer.request)
+
+    def count_lost(self, request: Any) -> None:
+        """Take what a reset is about to destroy off the bytes that were sent;
+        called before the connection is closed."""
+        peer = self.get(request)
+        if peer is not None and peer.aborted:
+            peer.unsent = unsent(request)
+            peer.bytes_out -= min(peer.unsent, peer.bytes_out)
+
+    # Deciding who is to end.  Each method takes the time as an argument.
+
+    def _look_for_idle(self) -> None:
+        self._looking = bool(self and self.idle_timeout)
+        if self._looking:
+            self._loop.call_at(self.end_idle(monotonic()),
+                               self._look_for_idle)
+
+    def end_idle(self, now: float) -> float:
+        """End what has been idle too long; return when to look again.
+
+        A reply that the kernel is still delivering is progress, though the
+        handler has nothing to do or waits in send(): so the send queue is
+        looked at ten times in a timeout.
+        """
+        due = now + self.idle_timeout / 10
+        for peer in self.copy().values():
+            if peer.reason:     # it was told to leave, and may be stuck
+                self.cut(peer, peer.reason)
+                continue
+            left = unsent(peer.request)
+            if left != peer.unsent and peer.unsent is not None:
+                peer.progress = now
+            peer.unsent = left
+            if now < peer.progress + self.idle_timeout:
+                due = min(due, peer.progress + self.idle_timeout)
+            elif peer.unanswered:
+                self.cut(peer, "idle")
+            elif not unread(peer.request):  # or we are what is slow
+                self.end(peer, "idle")
+        return max(due, now + self.idle_tick)
+
+    def end_resting(self, now: float, began: float, grace: float) -> None:
+        """End what a drain that began at a time can.
+
+        A connection at rest (nothing unanswered, unsent or unread, and no byte
+        for the quiet period) is ended: so one that was just made can still
+        ask, and a long message can still arrive.  A busy connection is aborted
+        when half of the grace is over.
+        """
+        if now < began + self.last_call:
+            return
+        for peer in self.copy().values():
+            if peer.reason or peer.unanswered:
+                continue
+            quiet = now >= peer.progress + self.quiet_period
+            if quiet and not unread(peer.request):
+                if not unsent(peer.request):
+                    self.end(peer, "drain")
+            elif now >= began + grace / 2:
+                self.abort(peer, "drain")
+
+    def cut_all(self, reason: str) -> None:
+        """Cut whatever is left."""
+        for peer in self.copy().values():
+            self.cut(peer, reason)
+
+
+def is_cut_short(peer: Peer) -> bool:
+    return (peer.reason == "drain" and peer.aborted
+            and (peer.unanswered or bool(peer.unsent)))

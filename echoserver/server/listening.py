@@ -1,0 +1,117 @@
+"""Listening: names with several addresses, both families, a deep backlog."""
+
+import contextlib
+import errno
+import os
+import socket
+import socketserver
+from typing import Any, Callable, List, Optional, Tuple
+
+from .system import ACCEPTED_INHERIT
+
+__all__ = ["BACKLOG", "bind_first", "handed_listener", "set_nodelay",
+           "set_up_accepted"]
+
+# As deep as the system allows: it cuts this down to its own limit.  With the 5
+# of socketserver, clients that come at once wait (bpo-38699).
+BACKLOG = max(65535, socket.SOMAXCONN)
+
+# What socket() and bind() report of an address that this host does not have,
+# or whose family is switched off.
+NO_SUCH_ADDRESS = errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL
+
+SO_DOMAIN = 39  # of Linux; Python has no name for it
+
+
+def set_nodelay(s: socket.socket) -> None:
+    """Send small replies at once.  With Nagle's algorithm one can wait 40 ms
+    for the acknowledgement of the one before (gh-108736)."""
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def set_up_accepted(request: socket.socket,
+                    set_up: Callable[[socket.socket], None]) -> None:
+    """Make an accepted socket blocking, and set it up where it did not
+    inherit that.
+
+    On Linux it has the listener's options, without three calls for each
+    connection, and is blocking whatever the listener is; on BSD it inherits
+    non-blocking mode instead (bpo-7995).
+    """
+    if not ACCEPTED_INHERIT or request.gettimeout() is not None:
+        request.setblocking(True)   # whatever socket.setdefaulttimeout() is
+    if not ACCEPTED_INHERIT:
+        with contextlib.suppress(OSError):
+            set_up(request)     # macOS refuses if the peer has gone
+
+
+def listen_addresses(address: Tuple[Any, ...]
+                     ) -> List[Tuple[int, Tuple[Any, ...]]]:
+    """Return the (family, socket address) pairs to try for (host, port).
+
+    A name may have several; IPv4 comes first.  "" stands for every IPv4
+    address.  "::" stands for every address of either family, and where IPv6
+    is switched off it falls back to IPv4's.
+
+    Raise socket.gaierror for an unknown name, OverflowError for a port that
+    cannot be, as bind() does.
+    """
+    host, port = address[:2]
+    if not 0 <= port <= 65535:
+        raise OverflowError("port must be 0-65535, not %d" % port)
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM,
+                               flags=socket.AI_PASSIVE)
+    pairs = [(int(info[0]), info[4]) for info in found]
+    pairs.sort(key=lambda pair: pair[0] != socket.AF_INET)
+    if host == "::":
+        pairs.append((socket.AF_INET, ("0.0.0.0", port)))
+    return pairs
+
+
+def bind_first(server: socketserver.TCPServer,
+               bind: Callable[[], None]) -> None:
+    """Give server a socket that bind() binds, to the first address that its
+    server_address stands for and that this host has."""
+    candidates = listen_addresses(server.server_address)
+    while True:
+        server.socket.close()
+        server.address_family, server.server_address = candidates.pop(0)
+        try:
+            server.socket = socket.socket(server.address_family,
+                                          server.socket_type)
+            if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows
+                server.socket.setsockopt(socket.SOL_SOCKET,
+                                         socket.SO_EXCLUSIVEADDRUSE, 1)
+            if server.address_family == socket.AF_INET6:
+                server.socket.setsockopt(socket.IPPROTO_IPV6,
+                                         socket.IPV6_V6ONLY, 0)
+            return bind()
+        except OSError as error:
+            if not candidates or error.errno not in NO_SUCH_ADDRESS:
+                raise
+
+
+def handed_listener() -> Optional[socket.socket]:
+    """Return the listening socket that a service manager handed over, if any.
+
+    That is descriptor 3, when LISTEN_PID is this process and LISTEN_FDS is 1:
+    systemd's socket activation, sd_listen_fds(3).  The variables are taken out
+    of the environment, since they are not for child processes.
+
+    Raise OSError for anything but one listening TCP socket.
+    """
+    pid = os.environ.pop("LISTEN_PID", "")
+    fds = os.environ.pop("LISTEN_FDS", "")
+    if pid != str(os.getpid()):
+        return None
+    if fds != "1":
+        raise OSError("LISTEN_FDS is %s: one socket is served" % fds)
+    # family and type are asked of the system (Python 3.6 cannot, by itself)
+    with socket.socket(fileno=os.dup(3)) as probe:
+        family = probe.getsockopt(socket.SOL_SOCKET, SO_DOMAIN)
+        kind = probe.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
+        listens = probe.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if (family not in (socket.AF_INET, socket.AF_INET6)
+            or kind != socket.SOCK_STREAM or not listens):
+        raise OSError("descriptor 3 is not a listening TCP socket")
+    return socket.socket(family, kind, fileno=3)

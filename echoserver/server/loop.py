@@ -1,0 +1,213 @@
+"""The loop: waits for files, for times and to be woken, in one thread.
+
+It knows nothing of TCP: it calls a function when a file is ready or a time has
+come, and sleeps otherwise.  A server has one in place of socketserver's, which
+looks for shutdown() every half-second (bpo-44769), cannot be stopped from a
+signal handler (bpo-13749) nor before it began (bpo-2302).  Stopping here is a
+flag and a byte on a socketpair: right from any thread, from a signal handler,
+before run(), and twice.
+"""
+
+import contextlib
+import heapq
+import itertools
+import math
+import os
+import select
+import selectors
+import socket
+import threading
+from time import monotonic
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+__all__ = ["Loop", "READ", "WRITE"]
+
+# Taken from one wait, so that timers and new clients get their turn soon.
+# (For all that epoll can say, 12 KiB would be allocated for each wait.)
+MAX_EVENTS = 64
+
+
+class Selector(selectors.DefaultSelector):
+
+    """The best selector of this system, with the interface of select.epoll."""
+
+    def poll(self, timeout: float, maxevents: int) -> List[Tuple[int, int]]:
+        return [(key.fd, events) for key, events in self.select(timeout)]
+
+
+# Where there is epoll it is used directly: what selectors adds to an event is
+# 3 to 5 % of the time of a small reply.
+if hasattr(select, "epoll"):
+    READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+else:
+    READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+
+class Loop:
+
+    """Calls functions when files are ready and when times have come.
+
+    Only add(), wake(), stop() and wait() may be called from another thread.
+
+    Class variables that may be overridden:
+
+    - poller_class: poll(), register(), modify() and unregister() are those of
+      select.epoll
+    - max_wait: seconds for which it sleeps at most
+
+    Instance variables: stopping, whether stop() was called and run() has not
+    returned since.
+    """
+
+    poller_class: Any = getattr(select, "epoll", Selector)
+    # Python on Windows cannot be interrupted in a wait (gh-74157), and notices
+    # Ctrl-C at its end.  Elsewhere, epoll() takes no more than 24 days.
+    max_wait = 0.5 if os.name == "nt" else 3600.0
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self._thread: Optional[int] = None      # which waits for events
+        self._ended = threading.Event()         # wait() waits for it
+        self._ended.set()
+        # By descriptor: what to call, and with which file.
+        self._callbacks: Dict[int, Tuple[Callable[[Any], Any], Any]] = {}
+        # A heap of (time, number, function); the number keeps functions from
+        # being compared.
+        self._timers: List[Tuple[float, int, Callable[[], Any]]] = []
+        self._numbers = itertools.count()
+        self._open()
+
+    def _open(self) -> None:
+        self.poller = self.poller_class()
+        try:
+            self._receiver, self._sender = socket.socketpair()
+        except OSError:
+            self.poller.close()
+            raise
+        self._receiver.setblocking(False)
+        self._sender.setblocking(False)
+        self.add(self._receiver, lambda receiver: receiver.recv(512))
+
+    def reopen(self) -> None:
+        """Begin anew, in a forked child: an epoll is shared with the parent,
+        and a kqueue not even inherited."""
+        self.close()
+        self._open()
+
+    def close(self) -> None:
+        """Give everything back; twice is once."""
+        self._thread = None
+        self._ended.set()   # in a forked child, where run() does not go on
+        with contextlib.suppress(OSError):  # a kqueue is not inherited
+            self.poller.close()
+        self._receiver.close()
+        self._sender.close()
+        self._callbacks.clear()
+        self._timers.clear()
+
+    # Files.
+
+    def add(self, file: Any, callback: Callable[[Any], Any],
+            events: int = READ) -> None:
+        """Call callback(file) whenever file is ready for events.
+
+        OSError is raised when the system has no room for it, ValueError when
+        the loop is closed.
+        """
+        if self._sender.fileno() < 0:
+            raise ValueError("the loop has been closed")
+        number = file.fileno()
+        # In this order: what another thread finds can be removed.
+        self.poller.register(number, events)
+        self._callbacks[number] = callback, file
+        if not self.in_thread() and self.poller_is_deaf():
+            self.wake()
+
+    def poller_is_deaf(self) -> bool:
+        """Whether a wait goes on without what is registered meanwhile, as
+        with select() and poll()."""
+        return not isinstance(self.poller, tuple(
+            getattr(module, name) for module, name in (
+                (select, "epoll"), (selectors, "EpollSelector"),
+                (selectors, "KqueueSelector")) if hasattr(module, name)))
+
+    def modify(self, file: Any, events: int) -> None:
+        """Change what file is to be ready for."""
+        self.poller.modify(file.fileno(), events)
+
+    def remove(self, file: Any) -> None:
+        """Undo add(), before the file is closed; nothing if it is not there."""
+        if self._callbacks.pop(file.fileno(), None):
+            self.poller.unregister(file.fileno())
+
+    def call(self, file: Any) -> None:
+        """Call callback(file) as if file were ready, if it was added."""
+        callback, _ = self._callbacks.get(file.fileno(), (None, None))
+        if callback is not None:
+            callback(file)
+
+    def call_at(self, when: float, function: Callable[[], Any]) -> None:
+        """Call function() once, at the monotonic time when or soon after."""
+        heapq.heappush(self._timers, (when, next(self._numbers), function))
+
+    # Running and stopping.
+
+    def run(self, before: Callable[[], Any],
+            after: Callable[[], Any]) -> None:
+        """Run until stop(), calling before() and after() around each wait."""
+        self._ended.clear()
+        self.enter_thread()
+        try:
+            while not self.stopping:
+                before()
+                self.run_once()
+                after()
+        finally:
+            self.stopping = False
+            self._thread = None
+            self._ended.set()
+
+    def run_once(self, max_wait: float = math.inf) -> None:
+        """Wait until something is to be done, and do it."""
+        now = monotonic()
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            heapq.heappop(timers)[2]()
+        timeout = min(max_wait, self.max_wait)
+        if timers:
+            timeout = max(min(timers[0][0] - now, timeout), 0)
+        callbacks = self._callbacks
+        for number, _ in self.poller.poll(timeout, MAX_EVENTS):
+            try:
+                callback, file = callbacks[number]
+            except KeyError:
+                continue  # removed since the wait, or not yet added
+            callback(file)
+
+    def stop(self) -> None:
+        """Make run() return soon; never blocks."""
+        self.stopping = True
+        self.wake()
+
+    def wait(self) -> None:
+        """Wait for the end of run(); in its own thread, where that would
+        never be, return at once."""
+        while not self.in_thread() and not self._ended.wait(self.max_wait):
+            pass
+
+    def wake(self) -> None:
+        """Make run_once() return soon; from any thread or signal handler."""
+        with contextlib.suppress(OSError):  # enough bytes are under way, or
+            self._sender.send(b".")         # the loop is closed
+
+    def wakeup_fd(self) -> int:
+        """Return what signal.set_wakeup_fd() takes, to wake this loop."""
+        return self._sender.fileno()
+
+    def enter_thread(self) -> None:
+        """Tell in_thread() that this thread is the loop's."""
+        self._thread = threading.get_ident()
+
+    def in_thread(self) -> bool:
+        """Whether this is the thread in which callbacks are called."""
+        return threading.get_ident() == self._thread

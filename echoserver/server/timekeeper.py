@@ -1,0 +1,63 @@
+"""Keeping the time where no loop can, since it serves a connection.
+
+A server's loop ends who is idle, and drains.  But a server that serves one
+connection at a time does so in the loop, which stands still meanwhile; and a
+forked child whose parent has been killed has nobody's loop to look after it.
+There a thread keeps the time, for as long as the connection lasts.
+"""
+
+import errno
+import mmap
+import threading
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
+
+    from .base import EchoServer
+
+__all__ = ["keep_time", "keep_time_of_orphan", "start_thread"]
+
+TICK = 0.05     # seconds between two looks
+
+# More than the stack of a thread, 8 MiB on Linux, and what it allocates first.
+THREAD_SIZE = 16 << 20
+
+
+def start_thread(target: Any, *args: Any) -> threading.Thread:
+    """Start a daemon thread; raise OSError if the system has no means."""
+    # Thread.start() waits for ever for a thread that finds no memory in its
+    # first moments (gh-140746): see first whether there is any.
+    mmap.mmap(-1, THREAD_SIZE).close()
+    thread = threading.Thread(target=target, args=args, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:  # all that threading says of EAGAIN
+        raise OSError(errno.EAGAIN, str(error)) from error
+    return thread
+
+
+def keep_time(server: "EchoServer", ended: threading.Event) -> None:
+    """End who is idle and, after a stop, who is at rest, until ended."""
+    peers, began = server.peers, 0.0
+    due = monotonic() + TICK
+    while not ended.wait(TICK):
+        now = monotonic()
+        if server.is_ending():
+            began = began or now
+            if now < began + server.grace:
+                peers.end_resting(now, began, server.grace)
+            else:
+                peers.cut_all("drain")
+        elif peers.idle_timeout and now >= due:
+            due = peers.end_idle(now)
+
+
+def keep_time_of_orphan(server: "EchoServer", control: "socket.socket"
+                        ) -> None:
+    """Wait for the end of the parent process; end who is idle from then on."""
+    control.recv(1)
+    while server.peers.idle_timeout:
+        now = monotonic()
+        sleep(max(server.peers.end_idle(now) - now, 0))

@@ -9,6 +9,7 @@ program.
 import atexit
 import logging
 import os
+import re
 import select
 import socket
 import subprocess
@@ -20,14 +21,17 @@ import unittest
 
 from echoserver.server import loop
 
-__all__ = ["PATIENCE", "ROOT", "TestCase", "children", "descriptors",
-           "not_inherited", "python", "until"]
+__all__ = ["PATIENCE", "PLAIN", "ProgramTestCase", "ROOT", "TestCase",
+           "children", "descriptors", "not_inherited", "python", "until"]
 
 # The end of every wait: generous, because it is only ever waited out by a
 # failing test, and a loaded machine is not a bug.
 PATIENCE = 20.0
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+READY = re.compile(r"^Serving uppercase echo on (\S+) port (\d+) "
+                   r"\((.+)\) \.\.\.\n$")
 
 # Programs are started by the dozen.  If they may not keep what they compile
 # beside the sources, they do so elsewhere (where Python knows how, from 3.8).
@@ -36,6 +40,14 @@ if sys.dont_write_bytecode and sys.version_info >= (3, 8):
     atexit.register(_cache.cleanup)
     os.environ["PYTHONPYCACHEPREFIX"] = _cache.name
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# An environment in which nothing flushes, or speaks UTF-8, by itself.
+PLAIN = {name: value for name, value in os.environ.items()
+         if name not in ("PYTHONUNBUFFERED", "PYTHONUTF8", "PYTHONIOENCODING",
+                         "COLUMNS", "LISTEN_PID", "LISTEN_FDS")}
+
+# The server program, after a prelude.
+RUN = "import sys; from echoserver.__main__ import main; sys.exit(main())"
 
 
 def python(*args):
@@ -73,10 +85,10 @@ def descriptors():
         return None
 
 
-def children():
-    """Return the pids of this process' children, or an empty list."""
+def children(pid=os.getpid()):
+    """Return the pids of a process' children, or an empty list."""
     try:
-        with open("/proc/self/task/%d/children" % os.getpid()) as f:
+        with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
             return f.read().split()
     except OSError:
         return []
@@ -90,7 +102,7 @@ def not_inherited():
     class Poller(loop.Selector):
         def __init__(self):
             super().__init__()
-            pollers.append(self)
+            pollers.append(self.selector)
 
     def fork(fork=getattr(os, "fork", None)):
         number = fork()
@@ -130,15 +142,46 @@ class TestCase(unittest.TestCase):
         until(lambda: set(children()) <= set(pids), "children to be reaped")
 
     def run_program(self, module, *args, **options):
-        """Start ``python -m module args`` from the project's root with pipes
-        at all three ends; the test's end kills what is left of it."""
+        """Start ``python -m module args`` in the way of run_python()."""
+        return self.run_python("-m", module, *args, **options)
+
+    def run_python(self, *args, **options):
+        """Start this Python from the project's root with pipes at all three
+        ends; the test's end kills what is left of it."""
+        return self.run_command(python(*map(str, args)), **options)
+
+    def run_command(self, command, **options):
+        """Start any command in the same way."""
         options.setdefault("stdin", subprocess.PIPE)
         options.setdefault("stdout", subprocess.PIPE)
         options.setdefault("stderr", subprocess.PIPE)
-        process = subprocess.Popen(python("-m", module, *map(str, args)),
-                                   cwd=ROOT, **options)
+        process = subprocess.Popen(command, cwd=ROOT, **options)
         self.addCleanup(self._end, process)
         return process
+
+    def start_server(self, *args, **options):
+        """Start the server program on a free port; return its process and
+        its address."""
+        process = self.run_server("0", *args, **options)
+        return process, self.ready(process)
+
+    def run_server(self, *args, prelude="", **options):
+        """Start the server program; prelude is code to run before."""
+        options.setdefault("env", PLAIN)
+        if prelude:
+            return self.run_python("-c", "%s\n%s" % (prelude, RUN), *args,
+                                   **options)
+        return self.run_program("echoserver", *args, **options)
+
+    def ready(self, process):
+        """Return the address in the ready line of a server program."""
+        line = self.read_line(process.stdout, "the ready line").decode()
+        match = READY.match(line)
+        if not match:
+            process.kill()
+            self.fail("ready line %r, and %r" % (line, process.communicate()))
+        self.model = match.group(3)
+        return match.group(1), int(match.group(2))
 
     @staticmethod
     def _end(process):
@@ -204,3 +247,40 @@ class TestCase(unittest.TestCase):
         """Return the next line of the unbuffered or buffered pipe f."""
         self.readable(f, what)
         return f.readline()
+
+
+class ProgramTestCase(TestCase):
+    """Tests of the server program, as a process."""
+
+    def run_each(self, *choices, more=()):
+        """Start the program on free ports, once with each of the choices."""
+        return [self.run_server("0", *more, *args) for args in choices]
+
+    def outcome(self, process, number=None):
+        """Send a signal, if given; return the exit code and the lines of
+        standard error, among which is no traceback."""
+        if number is not None:
+            process.send_signal(number)
+        out, err = process.communicate(timeout=PATIENCE)
+        self.assertEqual(out, b"")
+        self.assertNotIn(b"Traceback", err)
+        self.assertNotIn(b"Exception ignored", err)
+        return process.returncode, err.decode().splitlines()
+
+    def echo(self, address, data=b"hello"):
+        """Return a connection to address over which data has come back."""
+        s = self.connect(address)
+        s.sendall(data)
+        self.assertEqual(self.receive(s, len(data)), data.upper())
+        return s
+
+    def refused(self, address):
+        """Wait until address is listened on no more."""
+        def refused():
+            try:
+                socket.create_connection(address, 0.05).close()
+            except ConnectionError:
+                return True
+            except socket.timeout:
+                pass  # ignored, in the moment before the listener closes
+        until(refused, "the listener to close")

@@ -13,7 +13,7 @@ import unittest
 from unittest import mock
 
 from .support import PATIENCE, ROOT, TestCase, python
-from .test_server import posix_only
+from .models import posix_only
 
 sys.path.insert(0, os.path.join(ROOT, "scripts"))
 try:

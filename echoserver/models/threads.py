@@ -64,7 +64,8 @@ class ThreadingEchoServer(socketserver.ThreadingTCPServer, EchoServer):
             self.process_request_thread(*connection)
             self._permits.append(None)
             try:
-                connection = self._connections.get(timeout=self.spare_timeout)
+                connection = self._connections.get(
+                    timeout=0 if self.is_ending() else self.spare_timeout)
             except queue.Empty:
                 if self._take_permit():
                     return

@@ -32,8 +32,9 @@ def take_turn(server: EchoServer, peer: Peer, buffer: Buffer
 
 def limit_to_select(server: EchoServer) -> None:
     """Lower max_connections to what select() holds, where that is all."""
-    if isinstance(server.loop.poller, selectors.SelectSelector) \
-            and not 0 < server.max_connections <= SELECT_MAX:
+    selector_class = getattr(server.loop.poller, "selector_class", None)
+    if (selector_class is selectors.SelectSelector
+            and not 0 < server.max_connections <= SELECT_MAX):
         logger.warning("select() is all that this system has: at most %d "
                        "connections", SELECT_MAX)
         server.max_connections = SELECT_MAX

@@ -95,11 +95,12 @@ class Acceptor:
                     or not self.accept_one()):
                 break
 
-    def accept_rest(self) -> None:
-        """Accept whom the kernel has accepted, over the limit if need be."""
-        for _ in range(self._server.request_queue_size):
-            if not self.accept_one():
-                break
+    def accept_rest(self, end: float) -> None:
+        """Accept whom the kernel has accepted, over the limit if need be; no
+        longer than until end, where that means to serve each of them."""
+        accepted = True
+        while accepted and monotonic() <= end:
+            accepted = self.accept_one()
 
     def accept_one(self) -> bool:
         """Accept one connection and have it served; False if there is none."""

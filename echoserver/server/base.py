@@ -18,6 +18,7 @@ import socket
 import socketserver
 import sys
 import threading
+from time import monotonic
 from typing import Any, Optional, Tuple, Type, TypeVar
 
 from . import listening
@@ -96,7 +97,8 @@ class EchoServer(socketserver.TCPServer):
         self._set_options(max_connections=max_connections,
                           idle_timeout=idle_timeout, grace=grace)
         self.adopted = False    # whether others use the listener, too
-        self._listening = self._draining = self._closed = False
+        self.draining_since = 0.0   # the monotonic time, once it drains
+        self._listening = self._closed = False
         self._background: Optional[threading.Thread] = None
         # Held by server_close(), for which others wait.  Reentrant, since a
         # hook or a signal handler may call it in the midst of it.
@@ -210,8 +212,8 @@ class EchoServer(socketserver.TCPServer):
         return self.peers.cut_short
 
     def is_ending(self) -> bool:
-        """Whether it was told to stop, and does not serve again."""
-        return self._draining or self.loop.stopping
+        """Whether it was told to stop, and has not served again."""
+        return bool(self.draining_since) or self.loop.stopping
 
     def server_close(self) -> None:
         """Stop, drain, and give everything back; from several threads at
@@ -223,8 +225,8 @@ class EchoServer(socketserver.TCPServer):
             self._closed = True
             if self._background not in (None, threading.current_thread()):
                 self._background.join()
-            if self._listening:
-                self._draining = True
+            if self._listening and self.socket.fileno() >= 0:
+                self.draining_since = monotonic()
                 self.loop.enter_thread()
                 drain(self)
             super().server_close()
@@ -246,6 +248,8 @@ class EchoServer(socketserver.TCPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve the connection to its end, in the loop, while others wait:
         the blocking server that the lesson begins with."""
+        if self.draining_since:     # who waited in the backlog has no time
+            self.peers.end(self.peers[request], "drain")
         ended = threading.Event()
         start_thread(keep_time, self, ended)
         try:
@@ -294,7 +298,7 @@ class EchoServer(socketserver.TCPServer):
         """
         peer = self.peers.get(request)
         if peer is not None and (
-                peer.unanswered or peer.reason == "error"
+                peer.unanswered or peer.reason in ("error", "reset")
                 or peer.reason and peer.bytes_in > peer.bytes_in_then):
             self.peers.reset(peer, "error")
         # With its input read to the end, close() alone does all of it.

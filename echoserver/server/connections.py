@@ -135,7 +135,7 @@ class Connections(Dict[Any, Peer]):
     def end(self, peer: Peer, reason: str) -> None:
         """Let peer's handler meet the end of its input."""
         with self.lock:
-            peer.ends(reason)
+            peer.ends(reason, unread(peer.request))
             shut_down(peer.request, socket.SHUT_RD)
 
     def abort(self, peer: Peer, reason: str) -> None:

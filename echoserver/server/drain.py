@@ -28,19 +28,19 @@ LINGER_TIMEOUT = 1.0    # seconds for which unread input is read at a close
 def drain(server: "EchoServer") -> None:
     """Let every connection of server end, within server.grace seconds and
     CUT_TIMEOUT."""
-    began = monotonic()
+    began = server.draining_since
     peers, loop = server.peers, server.loop
     peers.idle_timeout = 0.0
     server.socket.setblocking(False)
     server.acceptor.watch(False)
     if not server.adopted:  # or else others use it
         ignore_callers(server.socket)
-    server.acceptor.accept_rest()
+    server.acceptor.accept_rest(began + server.grace)
     if server.server_address[0] not in ("127.0.0.1", "::1"):
         # on a network somebody may be in the midst of the TCP handshake
         while monotonic() < began + min(peers.last_call, server.grace):
             loop.run_once(TICK)
-        server.acceptor.accept_rest()
+        server.acceptor.accept_rest(began + server.grace)
     server.socket.close()
     while peers and monotonic() < began + server.grace:
         peers.end_resting(monotonic(), began, server.grace)

@@ -72,7 +72,7 @@ class Peer:
     - bytes_in, bytes_out
     - pending: the part of a reply that the socket has not taken yet
     - reason: why it ends; "" while nobody has decided that it should
-    - bytes_in_then: bytes_in when that was decided
+    - bytes_in_then: how many had come when that was decided, read or not
     - aborted: it ends with a reset, once no reply is pending
     - cut: it ends with a reset at once
     - at_end: its input has ended
@@ -131,10 +131,10 @@ class Peer:
                         else memoryview(pending)[sent:])
         return True
 
-    def ends(self, reason: str) -> None:
+    def ends(self, reason: str, unread: int = 0) -> None:
         """Note that its end is decided, and why; the first reason stays."""
         if not self.reason:
-            self.bytes_in_then = self.bytes_in
+            self.bytes_in_then = self.bytes_in + unread
             self.reason = reason
 
     @property

@@ -27,20 +27,35 @@ __all__ = ["Loop", "READ", "WRITE"]
 MAX_EVENTS = 64
 
 
-class Selector(selectors.DefaultSelector):
+READ, WRITE = 1, 4  # select.EPOLLIN and EPOLLOUT
 
-    """The best selector of this system, with the interface of select.epoll."""
+
+class Selector:
+
+    """The best selector of this system, with the interface of select.epoll.
+
+    deaf says whether a wait goes on without what is registered meanwhile.
+    """
+
+    selector_class: Any = selectors.DefaultSelector
+
+    def __init__(self) -> None:
+        self.selector = self.selector_class()
+        self.unregister = self.selector.unregister
+        self.close = self.selector.close
+        self.deaf = not hasattr(self.selector, "fileno")
+
+    def register(self, number: int, events: int) -> None:
+        self.selector.register(number, selectors.EVENT_READ if events == READ
+                                else selectors.EVENT_WRITE)
+
+    def modify(self, number: int, events: int) -> None:
+        self.unregister(number)
+        self.register(number, events)
 
     def poll(self, timeout: float, maxevents: int) -> List[Tuple[int, int]]:
-        return [(key.fd, events) for key, events in self.select(timeout)]
-
-
-# Where there is epoll it is used directly: what selectors adds to an event is
-# 3 to 5 % of the time of a small reply.
-if hasattr(select, "epoll"):
-    READ, WRITE = select.EPOLLIN, select.EPOLLOUT
-else:
-    READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+        return [(key.fd, events)
+                for key, events in self.selector.select(timeout)]
 
 
 class Loop:
@@ -59,6 +74,8 @@ class Loop:
     returned since.
     """
 
+    # Where there is epoll it is used directly: what selectors adds to an event
+    # is 3 to 5 % of the time of a small reply.
     poller_class: Any = getattr(select, "epoll", Selector)
     # Python on Windows cannot be interrupted in a wait (gh-74157), and notices
     # Ctrl-C at its end.  Elsewhere, epoll() takes no more than 24 days.
@@ -120,16 +137,8 @@ class Loop:
         # In this order: what another thread finds can be removed.
         self.poller.register(number, events)
         self._callbacks[number] = callback, file
-        if not self.in_thread() and self.poller_is_deaf():
+        if getattr(self.poller, "deaf", False):
             self.wake()
-
-    def poller_is_deaf(self) -> bool:
-        """Whether a wait goes on without what is registered meanwhile, as
-        with select() and poll()."""
-        return not isinstance(self.poller, tuple(
-            getattr(module, name) for module, name in (
-                (select, "epoll"), (selectors, "EpollSelector"),
-                (selectors, "KqueueSelector")) if hasattr(module, name)))
 
     def modify(self, file: Any, events: int) -> None:
         """Change what file is to be ready for."""

@@ -13,8 +13,9 @@ __all__ = ["STOP_SIGNALS", "stop_on"]
 STOP_SIGNALS = [getattr(signal, name) for name in (
     "SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
 
-# Seconds that the program may still take after the second signal.
-LAST_SECONDS = 3
+# What the program may still take after the second signal: more than a drain
+# without grace does.
+LAST_SECONDS = 3.0
 
 
 @contextlib.contextmanager
@@ -42,8 +43,8 @@ def stop_on(server: Any, *signals: int) -> Iterator[None]:
         server.stop(grace=0)
         for request in list(server.peers):
             reset_on_close(request)
-        if hasattr(signal, "alarm"):
-            signal.alarm(LAST_SECONDS)  # whose default action needs no Python
+        if hasattr(signal, "setitimer"):    # whose default needs no Python
+            signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS)
 
     for number in signals:
         signal.signal(number, on_signal)

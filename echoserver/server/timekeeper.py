@@ -40,7 +40,7 @@ def start_thread(target: Any, *args: Any) -> threading.Thread:
 
 def keep_time(server: "EchoServer", ended: threading.Event) -> None:
     """End who is idle and, after a stop, who is at rest, until ended."""
-    peers, began = server.peers, 0.0
+    peers, began = server.peers, server.draining_since
     due = monotonic() + TICK
     while not ended.wait(TICK):
         now = monotonic()

@@ -1,0 +1,291 @@
+"""What the tests of servers share: every model, its log, and its clients."""
+
+import logging
+import os
+import re
+import select
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import unittest
+
+from echoserver import EchoHandler
+from echoserver.models import MODELS
+
+from .support import PATIENCE, TestCase, until
+
+__all__ = ["NOWHERE", "ModelTestCase", "STREAM", "every_model", "needs_fork",
+           "needs_ipv6", "posix_only"]
+
+logger = logging.getLogger("echoserver")
+
+# More than the buffers of two sockets hold.  Its length and its repetition
+# share no factor with those of a buffer: a block out of place is noticed.
+STREAM = (os.urandom(1000003) * 17)[:16 << 20]
+
+# Nobody has an address of this network (RFC 1112, section 4).
+NOWHERE = "240.0.0.1"
+
+RESET_ON_CLOSE = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+
+
+def has_ipv6():
+    """Whether ::1 is an address of this host."""
+    try:
+        with socket.socket(socket.AF_INET6) as s:
+            s.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = unittest.skipUnless(has_ipv6(), "there is no IPv6 here")
+needs_fork = unittest.skipUnless("processes" in MODELS,
+                                 "there is no fork() here")
+posix_only = unittest.skipUnless(os.name == "posix", "is for POSIX systems")
+
+
+def every_model(cls):
+    """Make a TestCase of cls for each model, in the module of cls.
+
+    cls is no TestCase itself.  A model costs its class, and nothing here.
+    """
+    module = sys.modules[cls.__module__]
+    for name, server_class in MODELS.items():
+        made = type("%s_%s" % (cls.__name__, name), (cls, ModelTestCase), {
+            "server_class": server_class, "__module__": cls.__module__})
+        setattr(module, made.__name__, made)
+    return cls
+
+
+class ModelTestCase(TestCase):
+    """Servers of one model, their log, and the clients to try them.
+
+    The log is a file, since start() of a model that forks serves in another
+    process; where a test must look inside a server, it is skipped for that.
+    """
+
+    server_class = MODELS["threads"]
+
+    def setUp(self):
+        super().setUp()
+        self.record_log()
+        self.limit_time()
+
+    @property
+    def few(self):
+        """The options that leave the model the fewest threads."""
+        return ({"pool_size": 1} if hasattr(self.server_class, "pool_size")
+                else {})
+
+    @property
+    def here(self):
+        """Whether start() serves in the process of its caller."""
+        return self.server_class.model != "processes"
+
+    @property
+    def turns_only(self):
+        """Whether the model refuses a handler that overrides handle()."""
+        return self.server_class.model == "events"
+
+    def only_here(self):
+        if not self.here:
+            self.skipTest("looks inside a server that is in another process")
+
+    def record_log(self):
+        """Have the log written to a file, by forked children, too."""
+        handle, self.log_name = tempfile.mkstemp()
+        os.close(handle)
+        self.addCleanup(os.remove, self.log_name)
+        handler = logging.FileHandler(self.log_name)
+        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        self.addCleanup(handler.close)
+        self.addCleanup(logger.removeHandler, handler)
+        self.addCleanup(logger.setLevel, logger.level)
+        self.addCleanup(setattr, logger, "propagate", logger.propagate)
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+        logger.propagate = False
+
+    def limit_time(self):
+        """Let the main thread's waits end, where the system has alarms."""
+        def expire(number, frame):
+            raise AssertionError("the test took more than a minute")
+        if hasattr(signal, "setitimer"):
+            self.addCleanup(signal.signal, signal.SIGALRM,
+                            signal.signal(signal.SIGALRM, expire))
+            self.addCleanup(signal.setitimer, signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_REAL, 60)
+
+    # Servers.
+
+    def make(self, handler=EchoHandler, cls=None, address=("127.0.0.1", 0),
+             **options):
+        """Return a server that listens, with short waits; whether it serves
+        is the test's."""
+        cls = cls or self.server_class
+        server = cls(address, handler, **options)
+        self.addCleanup(server.server_close)
+        server.peers.quiet_period = 0.03    # most have nothing to wait for
+        server.peers.idle_tick = 0.05
+        server.acceptor.pause = 0.05
+        return server
+
+    def serve(self, *args, **options):
+        """Return a server that serves in the background."""
+        server = self.make(*args, **options)
+        server.run_in_background()
+        return server
+
+    def serve_in_thread(self, server):
+        """Return the thread in which server serves from now on."""
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        self.addCleanup(thread.join, PATIENCE)
+        self.addCleanup(server.stop)
+        return thread
+
+    def in_thread(self, function):
+        """Begin function() in a thread; return the thread."""
+        thread = threading.Thread(target=function)
+        thread.start()
+        self.addCleanup(thread.join, PATIENCE)
+        return thread
+
+    def ended(self, thread):
+        """Fail unless a thread ends."""
+        thread.join(PATIENCE)
+        self.assertFalse(thread.is_alive(), "the thread goes on")
+
+    def gone(self, server):
+        """Wait until server has no connection left."""
+        until(lambda: not server.peers, "connections to end")
+
+    def peer(self, server):
+        """Return what a server that is here knows of its one connection."""
+        (peer,) = until(lambda: server.peers.copy().values(), "a connection")
+        return peer
+
+    # Its log.
+
+    def log(self, pattern=""):
+        """Return the lines of the log so far in which pattern is found."""
+        with open(self.log_name) as f:
+            return [line.rstrip("\n") for line in f
+                    if re.search(pattern, line)]
+
+    def logged(self, pattern):
+        """Wait until the log has a line with pattern; return all such."""
+        return until(lambda: self.log(pattern), "%r in the log" % pattern)
+
+    def logged_end(self, s):
+        """Return the log line about the end of s, a socket or its port."""
+        port = s if isinstance(s, int) else s.getsockname()[1]
+        return self.logged(r"127\.0\.0\.1:%d: \w+ after" % port)[0]
+
+    # Its clients.
+
+    def connect(self, address, window=0):
+        """Return a socket connected to address, closed when the test ends."""
+        if not window:
+            return super().connect(address)
+        s = socket.socket()
+        self.addCleanup(s.close)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        s.settimeout(PATIENCE)
+        s.connect(address)
+        return s
+
+    def asks(self, s, data=b"hello"):
+        """Fail unless data comes back over s as it should."""
+        s.sendall(data)
+        self.assertEqual(self.receive(s, len(data)), data.upper())
+
+    def client(self, server, data=b"hello"):
+        """Return a new connection over which data has come back."""
+        s = self.connect(server.server_address)
+        self.asks(s, data)
+        return s
+
+    def answers(self, server):
+        """Fail unless a new client is answered."""
+        self.client(server).close()
+
+    def ends(self, s, end="eof", data=b""):
+        """Fail unless s receives data and then its end."""
+        self.assertEqual(self.rest(s), (data, end))
+
+    def breaks(self, server, data=b"hello"):
+        """Fail unless a new client that sends data is reset, be it that it
+        has not connected yet."""
+        with self.assertRaises(ConnectionError):
+            s = self.connect(server.server_address)
+            s.sendall(data)
+            while s.recv(1 << 16):
+                pass
+
+    def turns_one_away(self, server):
+        """Fail unless one client is reset, the next is answered, and a line
+        in the log says why."""
+        self.breaks(server)
+        self.answers(server)
+        self.assertEqual(len(self.log("ERROR cannot accept another")), 1)
+        self.assertEqual(self.log("Traceback"), [])
+
+    def rest(self, s):
+        """Return what s still receives, and how it ends."""
+        parts = []
+        try:
+            for data in iter(lambda: s.recv(1 << 18), b""):
+                parts.append(data)
+        except ConnectionError:
+            return b"".join(parts), "reset"
+        return b"".join(parts), "eof"
+
+    def exchange(self, server, data):
+        """Send data and its end; return the reply and how it ends."""
+        def send():
+            try:
+                s.sendall(data)
+                s.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass  # what is received will show it
+        with self.connect(server.server_address) as s:
+            sender = self.in_thread(send)
+            try:
+                return self.rest(s)
+            finally:
+                sender.join(PATIENCE)
+
+    def fill(self, s, sent=0):
+        """Send of STREAM, from sent on, what goes now; return sent then."""
+        s.settimeout(0)
+        try:
+            while True:
+                at = sent % len(STREAM)
+                sent += s.send(STREAM[at:at + 65536])
+        except BlockingIOError:
+            return sent
+        finally:
+            s.settimeout(PATIENCE)
+
+    def stuff(self, server):
+        """Return a connection whose reply the server cannot get rid of, and
+        how much was sent."""
+        s = self.connect(server.server_address, window=4096)
+        sent = self.fill(s)
+        while select.select([], [s], [], 0.05)[1]:
+            sent = self.fill(s, sent)
+        return s, sent
+
+    def reset(self, s):
+        """Close s with a reset."""
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        s.close()
+
+    def quiet(self, s):
+        """Fail if there is anything to receive from s, or its end."""
+        self.assertEqual(select.select([s], [], [], 0)[0], [])

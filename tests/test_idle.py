@@ -1,0 +1,206 @@
+"""The idle timeout: who moves no byte, either way, is ended; nobody else."""
+
+import select
+import socket
+import threading
+import time
+import unittest
+
+from echoserver import EchoHandler, EchoServer
+from echoserver.server.connections import Connections
+from echoserver.server.handler import Peer
+from echoserver.server.loop import Loop
+
+from .models import STREAM, ModelTestCase, every_model, needs_fork
+from .support import PATIENCE, until
+
+# A larger one opens in steps that take a slow reader long.
+SMALL_WINDOW = 1 << 14
+
+
+@every_model
+class Idle:
+
+    def test_idle_timeout(self):
+        """Who moves no byte is ended, and nobody else; one with a reply due
+        is reset."""
+        server = self.make(idle_timeout=0.15)
+        server.run_in_background()
+        silent, talker, mute, slow = [
+            self.connect(server.server_address, SMALL_WINDOW)
+            for _ in range(4)]
+        total, sent, got = self.fill(mute), self.fill(slow), []
+        self.asks(talker)
+        self.asks(silent)
+        ended, deadline = set(), time.monotonic() + PATIENCE
+        while len(ended) < 2:
+            self.assertLess(time.monotonic(), deadline)
+            # what talks and reads keeps its own pace meanwhile
+            ready = select.select([silent, slow], [], [], 0.02)[0]
+            if silent in ready:
+                ended.add(silent)
+            if slow in ready:
+                got.append(slow.recv(1 << 14))
+            self.asks(talker)
+            if mute not in ended:
+                try:
+                    total = self.fill(mute, total)
+                except ConnectionError:
+                    ended.add(mute)
+        self.ends(silent)
+        for s in silent, mute:
+            line = self.logged_end(s)
+            self.assertRegex(line, "^INFO .* idle after")
+            self.assertGreater(float(line.split(" after ")[1].split()[0]), 0.1)
+        self.asks(talker)
+        slow.shutdown(socket.SHUT_WR)
+        data, end = self.rest(slow)
+        got.append(data)
+        self.assertEqual((sum(map(len, got)), end), (sent, "eof"))
+        self.assertTrue(b"".join(got) == STREAM[:sent].upper())
+
+    def test_idle_timeout_beyond_measure(self):
+        """It is as good as never."""
+        self.answers(self.serve(idle_timeout=1e9))
+
+
+class IdleHandlerTest(ModelTestCase):
+
+    def test_slow_reader(self):
+        """What the kernel still sends is progress, without the handler."""
+        server = self.make(idle_timeout=0.1)
+        server.peers.idle_tick = 0.02
+        server.run_in_background()
+        s = self.connect(server.server_address, SMALL_WINDOW)
+        s.sendall(bytes(300000))
+        until(lambda: self.peer(server).bytes_out == 300000, "the handler")
+        got, pause = 0, threading.Event()
+        for _ in range(25):
+            got += len(s.recv(4000))
+            pause.wait(0.01)
+        s.sendall(b"more")
+        self.assertEqual(self.receive(s, 300004 - got)[-4:], b"MORE")
+
+    def test_unread_input(self):
+        """Who has sent what is not read yet is not idle: we are slow."""
+        go = threading.Event()
+
+        class Handler(EchoHandler):
+            def handle(self):
+                go.wait(PATIENCE)
+                self.request.sendall(self.request.recv(5).upper())
+
+        server = self.serve(Handler, idle_timeout=0.05)
+        self.addCleanup(go.set)
+        s = self.connect(server.server_address)
+        s.sendall(b"hello")
+        peer = self.peer(server)
+        looks = []
+        real = server.peers.end_idle
+        server.peers.end_idle = lambda now: looks.append(now) or real(now)
+        until(lambda: len(looks) > 4, "the sweep")
+        self.assertEqual(peer.reason, "")
+        go.set()
+        self.ends(s, data=b"HELLO")
+
+    def test_handler_that_is_stuck_in_sendall(self):
+        """One with its own handle() is ended, too, and its peer reset."""
+        class Handler(EchoHandler):
+            def handle(self):
+                self.request.sendall(bytes(64 << 20))
+
+        server = self.serve(Handler, idle_timeout=0.05)
+        s = self.connect(server.server_address, window=4096)
+        self.assertRegex(self.logged_end(s), "idle after")
+        self.assertEqual(self.rest(s)[1], "reset")
+
+    def test_handler_with_a_timeout(self):
+        """The timeout of a StreamRequestHandler ends an idle peer, too."""
+        server = self.serve(type("Timed", (EchoHandler,), {"timeout": 0.05}))
+        with self.connect(server.server_address) as s:
+            port = s.getsockname()[1]
+            self.ends(s)
+        self.assertRegex(self.logged_end(port), "idle after")
+
+    def test_one_at_a_time(self):
+        """The loop stands still meanwhile, and yet the time is kept."""
+        server = self.serve(cls=EchoServer, idle_timeout=0.05)
+        self.ends(self.connect(server.server_address))
+        self.gone(server)
+        self.assertEqual(dict(server.peers.ended), {"idle": 1})
+        self.answers(server)
+
+    @needs_fork
+    def test_child_of_a_server_that_was_killed(self):
+        """It keeps the idle timeout, with nobody to tell it."""
+        process, address = self.start_server("-m", "processes",
+                                        "--idle-timeout", "0.5")
+        s = self.connect(address)
+        self.asks(s)
+        process.kill()
+        process.wait()
+        self.asks(s)
+        self.ends(s)
+
+
+class ClockTest(unittest.TestCase):
+    """The decisions, with the time passed in."""
+
+    def setUp(self):
+        self.loop = Loop()
+        self.addCleanup(self.loop.close)
+        self.ours, self.theirs = socket.socketpair()
+        self.addCleanup(self.ours.close)
+        self.addCleanup(self.theirs.close)
+        self.peers = Connections(self.loop, Peer, idle_timeout=10)
+        self.peers.add(self.ours, ("127.0.0.1", 1))
+        self.made = self.peers[self.ours]
+
+    def test_due(self):
+        """A connection is judged at the end of its timeout, and its queue is
+        looked at ten times in one."""
+        now = self.made.progress
+        self.assertEqual(self.peers.end_idle(now), now + 1)
+        self.assertAlmostEqual(self.peers.end_idle(now + 9.5), now + 10)
+        self.assertEqual(self.made.reason, "")
+        self.peers.end_idle(now + 10)
+        self.assertEqual((self.made.reason, self.made.aborted),
+                         ("idle", False))
+
+    def test_stuck(self):
+        """One that was told to leave and is still here is cut."""
+        now = self.made.progress
+        self.peers.end_idle(now + 10)
+        self.peers.end_idle(now + 11)
+        self.assertTrue(self.made.cut)
+
+    def test_reply_due(self):
+        """Silence is no end of stream where a reply is due, but a cut."""
+        self.made.bytes_in = 5
+        self.peers.end_idle(self.made.progress + 10)
+        self.assertTrue(self.made.cut)
+
+    def test_drain(self):
+        """At rest it is ended; when half of the grace is over, aborted."""
+        began = self.made.progress + 0.2
+        self.peers.end_resting(began + 0.01, began, 5)
+        self.assertEqual(self.made.reason, "")
+        self.theirs.send(b"more")
+        self.peers.end_resting(began + 2.4, began, 5)
+        self.assertEqual(self.made.reason, "")
+        self.peers.end_resting(began + 2.5, began, 5)
+        self.assertEqual((self.made.reason, self.made.aborted, self.made.cut),
+                         ("drain", True, False))
+
+    def test_drain_at_rest(self):
+        """At rest means: no byte for the quiet period."""
+        began = self.made.progress
+        self.peers.end_resting(began + 0.24, began, 5)
+        self.assertEqual(self.made.reason, "")
+        self.peers.end_resting(began + 0.25, began, 5)
+        self.assertEqual((self.made.reason, self.made.aborted),
+                         ("drain", False))
+
+
+if __name__ == "__main__":
+    unittest.main()

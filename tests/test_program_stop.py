@@ -1,0 +1,227 @@
+"""The server program: how it ends, and the socket that it is handed."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import unittest
+
+from .models import needs_ipv6, posix_only
+from .support import PATIENCE, PLAIN, ProgramTestCase, python
+
+
+@posix_only
+class StopTests(ProgramTestCase):
+
+    def test_signal(self):
+        """Both that ask for an end drain and exit with 0."""
+        numbers = signal.SIGTERM, signal.SIGINT
+        begun = []
+        for process, number in zip(self.run_each((), ()), numbers):
+            address = self.ready(process)
+            begun.append((process, address, self.echo(address)))
+            process.send_signal(number)
+        for process, address, s in begun:
+            code, lines = self.outcome(process)
+            self.assertEqual(code, 0)
+            self.assertEqual(s.recv(1), b"")
+            self.assertIn(": drain after ", lines[0])
+            self.assertTrue(lines[-1].endswith(
+                "INFO served 1 connections, 5 bytes in, 5 bytes out "
+                "(1 drain)"), lines)
+            self.refused(address)
+
+    def test_signal_right_after_the_ready_line(self):
+        """From that line on it is a wish to drain."""
+        for process in self.run_each((), ("--workers", "2"),
+                                     more=("--grace", 10 * PATIENCE)):
+            self.ready(process)
+            self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 0)
+
+    def test_signal_that_another_thread_takes(self):
+        """The loop wakes up for it, though no call of its own does.
+
+        The system may hand a signal to any thread, and Python runs the
+        handler in the first, when that runs again.
+        """
+        process, address = self.start_server(prelude="""
+import signal, threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})""")
+        self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 0)
+
+    def test_signal_to_an_idle_server(self):
+        """It is gone soon, whoever is connected and silent."""
+        process, address = self.start_server("--grace", 10 * PATIENCE)
+        idle = [self.connect(address), self.echo(address)]
+        self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 0)
+        for s in idle:
+            self.assertEqual(s.recv(1), b"")
+
+    def test_signal_with_a_reply_on_its_way(self):
+        """A reader that is slow gets all of it before the end."""
+        begun = self.run_each((), ("--workers", "2"),
+                              more=("--grace", PATIENCE))
+        for process in begun:
+            address = self.ready(process)
+            s = self.connect(address)
+            s.sendall(b"a" * 300000)
+            self.assertEqual(self.receive(s, 1), b"A")
+            process.send_signal(signal.SIGTERM)
+            self.refused(address)
+            self.assertEqual(self.receive(s, 299999), b"A" * 299999)
+        for process in begun:
+            self.assertEqual(self.outcome(process)[0], 0)
+
+    def stuff(self, address):
+        """Return a connection whose reply the server cannot get rid of."""
+        s = socket.socket()
+        self.addCleanup(s.close)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        s.connect(address)
+        s.settimeout(0.1)
+        with contextlib.suppress(socket.timeout):
+            while True:
+                s.send(bytes(1 << 20))
+        s.settimeout(PATIENCE)
+        self.assertEqual(s.recv(1, socket.MSG_PEEK), b"\0")
+        return s
+
+    def test_reply_that_was_cut_as_idle(self):
+        """The exit code is about the drain, and that was clean."""
+        process, address = self.start_server("--idle-timeout", "0.05",
+                                             bufsize=0)
+        self.stuff(address)
+        self.assertIn(b": idle after ", self.read_line(process.stderr))
+        self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 0)
+
+    @unittest.skipUnless(sys.platform.startswith("linux"),
+                         "fills a pipe of a known size")
+    def test_log_that_nobody_reads(self):
+        """It stops the server, but not its end: a second signal is enough,
+        and what was not answered is reset."""
+        import fcntl
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        begun = []
+        for model in "events", "threads":
+            process, address = self.start_server(
+                "-m", model, stderr=writer, prelude="from echoserver.server "
+                "import signals\nsignals.LAST_SECONDS = 0.2")
+            begun.append((process, self.stuff(address)))
+        os.write(writer, bytes(fcntl.fcntl(writer, 1032)))  # F_GETPIPE_SZ
+        os.close(writer)
+        for process, s in begun:
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
+        for process, s in begun:
+            self.assertEqual(process.wait(PATIENCE), -signal.SIGALRM)
+            with self.assertRaises(ConnectionError):
+                while s.recv(1 << 20):
+                    pass
+
+    def test_grace_that_runs_out(self):
+        """A reply that was cut is an exit code of 1, and not hidden from
+        who should have had it."""
+        process, address = self.start_server("--grace", "0.1")
+        s = self.stuff(address)
+        code, lines = self.outcome(process, signal.SIGTERM)
+        self.assertEqual(code, 1)
+        self.assertIn("1 drain", lines[-1])
+        with self.assertRaises(ConnectionError):
+            while s.recv(1 << 20):
+                pass
+
+    def test_second_signal(self):
+        """It ends the drain, whatever grace was given."""
+        for process in self.run_each((), ("--workers", "2"),
+                                     more=("--grace", 10 * PATIENCE)):
+            address = self.ready(process)
+            self.stuff(address)
+            process.send_signal(signal.SIGINT)
+            self.refused(address)
+            self.assertIs(process.poll(), None)
+            self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 1)
+
+    def test_many_signals(self):
+        """However they come, there is no traceback."""
+        process, address = self.start_server()
+        self.echo(address)
+        for _ in range(20):
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
+        self.assertIn(self.outcome(process)[0], (0, 1))
+
+
+@posix_only
+class ActivationTests(ProgramTestCase):
+
+    # The name of this process is known when it runs; execv() keeps it.
+    LAUNCHER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.setdefault("LISTEN_PID", str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])"""
+
+    def activate(self, handed, *args, **variables):
+        """Start the program as a service manager does, with one socket."""
+        env = dict(PLAIN, LISTEN_FDS="1")
+        env.update(variables)
+        command = [sys.executable, "-S", "-c", self.LAUNCHER,
+                   str(handed.fileno())] + python("-m", "echoserver", *args)
+        return self.run_command(command, env=env, pass_fds=[handed.fileno()])
+
+    def listener(self, kind=socket.SOCK_STREAM, host="127.0.0.1"):
+        """Return a socket that listens, if its kind can."""
+        s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET,
+                          kind)
+        self.addCleanup(s.close)
+        s.bind((host, 0))
+        if kind == socket.SOCK_STREAM:
+            s.listen(5)
+        return s
+
+    def test_listener_that_is_handed_over(self):
+        """It is served, and its address is what the ready line says."""
+        begun = [(handed, self.activate(handed, *args)) for handed, args in (
+            (self.listener(), ()), (self.listener(), ("--workers", "2")))]
+        for handed, process in begun:
+            early = self.connect(handed.getsockname())
+            self.assertEqual(self.ready(process), handed.getsockname())
+            early.sendall(b"early")
+            self.assertEqual(self.receive(early, 5), b"EARLY")
+            early.close()
+            self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 0)
+
+    @needs_ipv6
+    def test_listener_of_ipv6_that_is_handed_over(self):
+        """Its family is asked of the system."""
+        handed = self.listener(host="::1")
+        process = self.activate(handed)
+        self.assertEqual(self.ready(process), handed.getsockname()[:2])
+        self.echo(handed.getsockname())
+
+    def test_handed_over_by_mistake(self):
+        """More than one socket, or one of another kind, is refused in one
+        sentence."""
+        several = self.activate(self.listener(), LISTEN_FDS="2")
+        datagrams = self.activate(self.listener(socket.SOCK_DGRAM))
+        deaf = socket.socket()
+        self.addCleanup(deaf.close)
+        for process, words in ((several, "LISTEN_FDS is 2"),
+                               (datagrams, "not a listening TCP socket"),
+                               (self.activate(deaf), "not a listening")):
+            code, lines = self.outcome(process)
+            self.assertEqual((code, len(lines)), (1, 1), lines)
+            self.assertIn(words, lines[0])
+
+    def test_handed_over_to_another_process(self):
+        """What was meant for another process is not taken."""
+        handed = self.listener()
+        process = self.activate(handed, "0", LISTEN_PID="1")
+        self.assertNotEqual(self.ready(process), handed.getsockname())
+
+
+if __name__ == "__main__":
+    unittest.main()

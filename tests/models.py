@@ -127,9 +127,14 @@ class ModelTestCase(TestCase):
         """Return a server that listens, with short waits; whether it serves
         is the test's."""
         cls = cls or self.server_class
+        shorter = {"send_timeout": 0.02}
+        if hasattr(cls, "pool_size"):
+            shorter["pool_size"] = 8
+        cls = type(cls.__name__, (cls,), shorter)
         server = cls(address, handler, **options)
         self.addCleanup(server.server_close)
-        server.peers.quiet_period = 0.03    # most have nothing to wait for
+        server.peers.quiet_period = 0.01    # most have nothing to wait for
+        server.peers.last_call = 0.002
         server.peers.idle_tick = 0.05
         server.acceptor.pause = 0.05
         return server
@@ -277,7 +282,7 @@ class ModelTestCase(TestCase):
         how much was sent."""
         s = self.connect(server.server_address, window=4096)
         sent = self.fill(s)
-        while select.select([], [s], [], 0.05)[1]:
+        while select.select([], [s], [], 0.02)[1]:
             sent = self.fill(s, sent)
         return s, sent
 

@@ -46,8 +46,14 @@ PLAIN = {name: value for name, value in os.environ.items()
          if name not in ("PYTHONUNBUFFERED", "PYTHONUTF8", "PYTHONIOENCODING",
                          "COLUMNS", "LISTEN_PID", "LISTEN_FDS")}
 
-# The server program, after a prelude.
-RUN = "import sys; from echoserver.__main__ import main; sys.exit(main())"
+# The server program, in which a drain has little to wait for.
+RUN = """
+import sys
+from echoserver import EchoServer
+from echoserver.server.connections import Connections
+Connections.quiet_period = EchoServer.send_timeout = 0.02
+from echoserver.__main__ import main
+sys.exit(main())"""
 
 
 def python(*args):
@@ -166,12 +172,11 @@ class TestCase(unittest.TestCase):
         return process, self.ready(process)
 
     def run_server(self, *args, prelude="", **options):
-        """Start the server program; prelude is code to run before."""
+        """Start the server program with short waits; prelude is code to run
+        before."""
         options.setdefault("env", PLAIN)
-        if prelude:
-            return self.run_python("-c", "%s\n%s" % (prelude, RUN), *args,
-                                   **options)
-        return self.run_program("echoserver", *args, **options)
+        return self.run_python("-c", "%s\n%s" % (prelude, RUN), *args,
+                               **options)
 
     def ready(self, process):
         """Return the address in the ready line of a server program."""

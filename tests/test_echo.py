@@ -12,7 +12,7 @@ from echoserver import EchoHandler
 from .models import STREAM, ModelTestCase, every_model
 from .support import PATIENCE
 
-SIZES = [0, 1, 31, 4 << 10, 256 << 10, 4 << 20, 32 << 20]
+SIZES = [0, 1, 31, 4 << 10, 256 << 10, 4 << 20, 16 << 20]
 
 
 @every_model

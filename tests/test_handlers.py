@@ -305,7 +305,7 @@ class HookTest(ModelTestCase):
             def hook(server, *args, name=name):
                 if failures:
                     raise failures.pop()
-                return getattr(super(type(server), server), name)(*args)
+                return getattr(ThreadingEchoServer, name)(server, *args)
 
             server = self.serve(cls=type("Server", (ThreadingEchoServer,),
                                          {name: hook}))

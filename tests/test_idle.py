@@ -134,7 +134,7 @@ class IdleHandlerTest(ModelTestCase):
     def test_child_of_a_server_that_was_killed(self):
         """It keeps the idle timeout, with nobody to tell it."""
         process, address = self.start_server("-m", "processes",
-                                        "--idle-timeout", "0.5")
+                                        "--idle-timeout", "0.3")
         s = self.connect(address)
         self.asks(s)
         process.kill()

@@ -34,8 +34,6 @@ __all__ = ["EchoServer"]
 
 logger = logging.getLogger("echoserver")
 
-SEND_TIMEOUT = 0.25     # seconds after which a handler that sends looks up
-
 Self = TypeVar("Self", bound="EchoServer")
 
 
@@ -81,6 +79,8 @@ class EchoServer(socketserver.TCPServer):
     idle_timeout = 300.0
     # Less than the ten or more seconds that supervisors wait before SIGKILL.
     grace = 5.0
+    # Seconds after which a handler that waits in send() sees that it was cut.
+    send_timeout = 0.25
 
     model = "one at a time"
     peer_class: Type[Peer] = Peer
@@ -159,7 +159,7 @@ class EchoServer(socketserver.TCPServer):
         """Set a connection's socket options, or the listener's to inherit."""
         listening.set_nodelay(request)
         if self.turns:
-            limit_wait(request, socket.SO_SNDTIMEO, SEND_TIMEOUT)
+            limit_wait(request, socket.SO_SNDTIMEO, self.send_timeout)
 
     # Serving and stopping.
 

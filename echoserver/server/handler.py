@@ -176,7 +176,7 @@ class EchoHandler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         turn, buffer = self.peer.turn, Buffer()
         while turn(buffer) is not False:
-            pass  # None after SEND_TIMEOUT: the next turn looks at peer.cut
+            pass  # None after send_timeout: the next turn looks at peer.cut
 
 
 def uses_turns(handler_class: Any) -> bool:

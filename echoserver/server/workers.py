@@ -122,8 +122,6 @@ class Workers:
 
     def server_close(self) -> None:
         """Wait for the workers to drain, and kill those that do not."""
-        if not self._children and self._stopping:
-            return
         self.stop()     # and with them one that was just started
         self.server.socket.close()
         began = monotonic()

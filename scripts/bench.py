@@ -1,13 +1,11 @@
 #!/usr/bin/env python3
-"""Measure the models of this checkout on this host, and draw what they do.
+"""Measure the models of this folder on this host, and draw what they do.
 
-    python scripts/bench.py --svg scripts/bench.svg
+    python3 scripts/bench.py --svg scripts/bench.svg
 
-It runs each model against growing numbers of connections that all ask, again
-at each reply, and compare every byte; then against growing numbers of idle
-connections beside ten busy ones.  Beside the package's models stands the
-lesson's pool, "pinned": the same code and as many workers, but a worker stays
-with its connection until that ends.
+Each model serves growing numbers of connections that all ask, again at each
+reply, and compare every byte; then growing numbers of idle connections beside
+ten busy ones.
 
 In the percentiles each connection has the same weight, and a question that
 got no answer counts with the time it has waited.  Its wait is longer than
@@ -15,41 +13,154 @@ that, and so is a percentile with a ">" before it.
 
 The load is written in Python, too, and on a host of two CPUs it may be what
 limits the fastest models: compare what a reply costs either side.
-
-    bench.py    the program: arguments, table, files
-    chart.py    the chart
-    point.py    one measured point: a server and its load
-    load.py     the load, a program of its own
-    pinned.py   the lesson's pool, a program of its own
 """
 
 import argparse
+import contextlib
 import json
+import math
 import os
 import platform
 import shlex
 import signal
 import sys
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional
 
-import chart
-from point import (Failure, MODELS, Plan, Point, hindrance, measure,
-                   raise_descriptor_limit)
-from pinned import WORKERS
+from lab import chart
+from lab.beside import Beside
+from lab.load import Kind
+from lab.server import (Failure, Server, ask_models, field,
+                        raise_descriptor_limit)
+from lab.tally import Tally
 
 __all__ = ["main"]
 
-BUSY = 10           # busy connections beside the idle ones
+BUSY = 10               # busy connections beside the idle ones
+MOST = 20000            # connections in a point
+SPARE = 64              # descriptors for other things than connections
+CHILD_MEMORY = 3 << 20  # bytes of a process for a connection, if many
+
+Point = Dict[str, Any]
+
+# The lesson's pool: a worker stays with its connection until that ends.  A
+# handler with a handle() of its own has the package's pool do that.
+PINNED = """\
+import signal
+from echoserver import EchoHandler, ThreadPoolEchoServer
+class PinnedHandler(EchoHandler):
+    def handle(self):
+        super().handle()
+with ThreadPoolEchoServer(("127.0.0.1", 0), PinnedHandler,
+                          max_connections=0) as server:
+    signal.signal(signal.SIGTERM, lambda number, frame: server.stop())
+    print("Serving on %s port %d" % server.server_address, flush=True)
+    server.serve_forever()
+"""
+
+
+class Plan(NamedTuple):
+
+    """What is to be measured for a row of the table."""
+
+    model: str
+    size: int
+    connections: int
+    idle: int
+
+    def __str__(self) -> str:
+        return "%s, %d connections%s, %d bytes" % (
+            self.model, self.connections,
+            " + %d idle" % self.idle if self.idle else "", self.size)
+
+
+def plans(args: argparse.Namespace) -> Iterator[Plan]:
+    """Yield what is to be measured, in the order of the table."""
+    for size in args.size:
+        for busy, idle in ([(count, 0) for count in args.connections]
+                           + [(BUSY, count) for count in args.idle]):
+            for model in args.models:
+                yield Plan(model, size, busy, idle)
+
+
+# A point.
+
+def hindrance(plan: Plan, descriptors: float) -> str:
+    """Return why this host, which allows so many descriptors, cannot make a
+    point; "" if nothing is known."""
+    connections = plan.connections + plan.idle
+    forks = plan.model == "processes"
+    needed = connections * (1 + forks) + SPARE
+    if connections > MOST:
+        return "more than %d connections" % MOST
+    if needed > descriptors:
+        return ("%d descriptors are needed, %d allowed (ulimit -Hn)"
+                % (needed, descriptors))
+    memory = connections * CHILD_MEMORY * forks
+    if memory > (field("/proc/meminfo", "MemAvailable:") or math.inf) / 2:
+        return "it could take %.1f GiB of memory" % (memory / 2**30)
+    return ""
+
+
+def measure(plan: Plan, seconds: float, processes: int) -> Point:
+    """Start a server and its load, and return what they did.
+
+    The loads connect one after the other: none takes the time that the server
+    needs for another's connections for a sign that nothing will come.
+    """
+    hold = Kind("busy", plan.size, plan.size, pause=math.inf)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Server(
+            plan.model, "-q", "--max-connections", str(MOST),
+            program=PINNED if plan.model == "pinned" else ""))
+        groups = [plan.idle, *shares(plan.connections, processes)]
+        idle, *loads = [stack.enter_context(Beside(
+            server.address, [(hold, count)], seed=number))
+            for number, count in enumerate(groups)]
+        warm_up = [load.take_tally() for load in [idle, *loads]]
+        before = server.cpu()
+        for load in loads:
+            load.tell("measure", hold._replace(pause=0), seconds)
+        tallies = [load.hear(seconds) for load in loads]
+        after, memory = server.cpu(), server.memory()
+        return dict(plan._asdict(), memory=memory, complaint=server.log(),
+                    idle_unanswered=plan.idle - len(warm_up[0].first),
+                    **summary(plan.connections, tallies, warm_up,
+                              after and after - (before or 0)))
+
+
+def shares(connections: int, processes: int) -> List[int]:
+    """Return how many of the connections each load process gets."""
+    bounds = [connections * part // processes for part in range(processes + 1)]
+    return [last - first for first, last in zip(bounds, bounds[1:])
+            if last > first]
+
+
+def summary(connections: int, tallies: List[Tally], warm_up: List[Tally],
+            cpu: Optional[float]) -> Point:
+    """Return the figures of a point: what its loads have seen."""
+    total = Tally()
+    for tally in tallies:
+        total.add(tally)
+    ends = sum((tally.ends for tally in warm_up), total.ends)
+    p50, p99 = total.quantile(0.5), total.quantile(0.99)
+    return {
+        "rate": sum(tally.replies / tally.seconds for tally in tallies),
+        "p50": p50[0], "p50_at_least": p50[1],
+        "p99": p99[0], "p99_at_least": p99[1],
+        "server_cpu": cpu / total.replies if cpu and total.replies else None,
+        "load_cpu": total.cpu / total.replies if total.replies else None,
+        "wrong": ends["wrong"], "errors": sum(ends.values()) - ends["wrong"],
+        "unanswered": connections - len(list(filter(len, total.waits)))}
 
 
 # The table.
 
-HEAD = ("                connections               reply after   "
-        "CPU us/reply    server\n"
-        "model         busy   idle  replies/s     p50      p99  "
-        "server   load  memory  faults")
+HEAD = """\
+                connections               reply after   CPU us/reply    server
+model         busy   idle  replies/s     p50      p99  server   load  memory\
+  faults"""
 
-NOTE = """\
+NOTE = """
 > longer than this: each connection has the same weight, and one without an
 answer counts with the time that it has waited."""
 
@@ -66,42 +177,35 @@ def duration(seconds: Optional[float], at_least: bool = False) -> str:
     return "%s%.*f %s" % (">" if at_least else "", digits, value, unit)
 
 
-def table_row(point: Point) -> str:
+def scaled(value: Optional[float], scale: float, form: str) -> str:
+    return "-" if value is None else form % (value * scale)
+
+
+def row(point: Point) -> str:
     """Return a line of the table."""
-    cpu = ["-" if point[name] is None else "%.1f" % (point[name] * 1e6)
-           for name in ("server_cpu", "load_cpu")]
-    size = ("-" if point["memory"] is None else
-            "%.0f MB" % (point["memory"] / 1e6))
+    faults = ["%d %s" % (point[name], name.replace("_", " ")) for name in (
+        "wrong", "errors", "unanswered", "idle_unanswered") if point[name]]
     return "%-10s %7d %6s %10s %8s %8s %7s %6s %7s  %s" % (
         point["model"], point["connections"], point["idle"] or "",
         "{:,.0f}".format(point["rate"]),
         duration(point["p50"], point["p50_at_least"]),
         duration(point["p99"], point["p99_at_least"]),
-        cpu[0], cpu[1], size, faults(point))
+        scaled(point["server_cpu"], 1e6, "%.1f"),
+        scaled(point["load_cpu"], 1e6, "%.1f"),
+        scaled(point["memory"], 1e-6, "%.0f MB"), ", ".join(faults))
 
 
-def faults(point: Point) -> str:
-    """Return what a point's connections had to bear; "" is nothing."""
-    names = ("wrong", "errors", "unanswered", "idle_unanswered")
-    return ", ".join("%d %s" % (point[name], name.replace("_", " "))
-                     for name in names if point[name])
+def lines(point: Point, before: Optional[Point]) -> List[str]:
+    """Return a point's part of the table, which comes after another's.
 
-
-def table(points: List[Point]) -> str:
-    """Return the whole table, in groups of equal connections."""
-    lines = []  # type: List[str]
-    group = size = None  # type: Any
-    for point in points:
-        if point["size"] != size:
-            size = point["size"]
-            lines += ["", "messages of %d bytes" % size, HEAD]
-        elif group != (point["connections"], point["idle"]):
-            lines.append("")
-        group = point["connections"], point["idle"]
-        lines.append(table_row(point).rstrip())
-    if any(point["p99_at_least"] for point in points):
-        lines += ["", NOTE]
-    return "\n".join(lines)
+    Points of the same load stand together.
+    """
+    head = []
+    if before is None or before["size"] != point["size"]:
+        head = ["", "messages of %d bytes" % point["size"], HEAD]
+    elif any(before[name] != point[name] for name in ("connections", "idle")):
+        head = [""]
+    return head + [row(point).rstrip()]
 
 
 # The program.
@@ -112,16 +216,6 @@ def counts(text: str) -> List[int]:
     if min(values, default=1) < 1:
         raise ValueError
     return values
-
-
-def models(text: str) -> List[str]:
-    """An argparse type: models with commas between."""
-    names = text.split(",")
-    for name in names:
-        if name not in MODELS:
-            raise argparse.ArgumentTypeError("%r is none of: %s" % (
-                name, ", ".join(MODELS)))
-    return names
 
 
 def positive(text: str) -> float:
@@ -140,13 +234,14 @@ def spare_cpus() -> int:
     return min(max((os.cpu_count() or 2) - 1, 1), 4)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(models: List[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Measure the models of this checkout, on the loopback "
-        "interface of this host.  As it stands it takes about three minutes.")
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--models", type=models, default=",".join(MODELS), metavar="NAMES",
-        help="which to run (default %(default)s)")
+    add("--models", type=lambda text: text.split(","), default=models,
+        metavar="NAME,...", help="which to measure (default %s)"
+        % ",".join(models))
     add("--connections", type=counts, default="1,8,64,256,1000",
         metavar="N,...", help="busy connections (default %(default)s)")
     add("--idle", type=counts, default="10,100,1000,10000", metavar="N,...",
@@ -162,72 +257,59 @@ def make_parser() -> argparse.ArgumentParser:
     add("--json", metavar="FILE", help="write all numbers to FILE; - is "
         "standard output, and the table goes to standard error then")
     add("--svg", metavar="FILE", help="draw a chart into FILE")
+    add("--redraw", metavar="FILE", type=argparse.FileType(), help="show what "
+        "--json has written to FILE, and measure nothing")
     return parser
 
 
-def plans(args: argparse.Namespace) -> Iterator[Plan]:
-    """Yield what is to be measured, in the order of the table."""
-    for size in args.size:
-        for busy, idle in ([(count, 0) for count in args.connections]
-                           + [(BUSY, count) for count in args.idle]):
-            for model in args.models:
-                yield model, size, busy, idle
+def parse(argv: Optional[List[str]],
+          models: List[str]) -> argparse.Namespace:
+    """Return the arguments; say now if a file cannot be written."""
+    parser = make_parser(models)
+    args = parser.parse_args(argv)
+    for name in args.models:
+        if name not in models:
+            parser.error("%r is none of: %s" % (name, ", ".join(models)))
+    for name in args.json, args.svg:
+        if name and name != "-":
+            try:
+                open(name, "a").close()
+            except OSError as error:
+                parser.error(str(error))
+    return args
 
 
-def describe(plan: Plan) -> str:
-    model, size, connections, idle = plan
-    return "%s, %d connections%s, %d bytes" % (
-        model, connections, " + %d idle" % idle if idle else "", size)
-
-
-class Progress:
-
-    """What is measured now, on standard error; one line at a terminal."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.done = total, 0
-        self.terminal = sys.stderr.isatty()
-
-    def show(self, text: str) -> None:
-        """Say what is measured next."""
-        self.done += 1
-        text = "[%d/%d] %s" % (self.done, self.total, text)
-        print("\r%-78s" % text if self.terminal else text,
-              end="" if self.terminal else "\n", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Let what is printed next have a line of its own."""
-        if self.terminal:
-            print("\r%78s\r" % "", end="", file=sys.stderr, flush=True)
-
-
-def run(args: argparse.Namespace, report: Dict[str, Any]) -> None:
-    """Measure every point into the report; say which are left out."""
-    todo = list(plans(args))
-    progress = Progress(len(todo))
-    for plan in todo:
-        progress.show(describe(plan))
-        reason = hindrance(plan[0], plan[2] + plan[3])
+def run(args: argparse.Namespace) -> Iterator[Point]:
+    """Measure and yield each point; say which are left out."""
+    descriptors = raise_descriptor_limit()
+    for plan in plans(args):
+        reason = hindrance(plan, descriptors)
         try:
             if reason:
                 raise Failure("left out: " + reason)
             point = measure(plan, args.seconds, args.load_processes)
+            reason = point["complaint"]
+            yield point
         except Failure as error:
             reason = str(error)
-        else:
-            report["points"].append(point)
-            reason = point["complaint"]
         if reason:
-            progress.clear()
-            report["remarks"].append("%s: %s" % (describe(plan), reason))
-            print(report["remarks"][-1], file=sys.stderr, flush=True)
-    progress.clear()
+            print("%s: %s" % (plan, reason), file=sys.stderr, flush=True)
+
+
+def show(points: Iterable[Point], args: argparse.Namespace,
+         shown: List[Point]) -> None:
+    """Print a line for each point as it comes, and add it to those shown."""
+    file = sys.stderr if args.json == "-" else sys.stdout
+    for point in points:
+        before = shown[-1] if shown else None
+        shown.append(point)
+        print("\n".join(lines(point, before)), file=file, flush=True)
+    if any(point["p99_at_least"] for point in shown):
+        print(NOTE, file=file)
 
 
 def write(args: argparse.Namespace, report: Dict[str, Any]) -> None:
-    """Write the table, and the files that were asked for."""
-    print(table(report["points"]).lstrip("\n"),
-          file=sys.stderr if args.json == "-" else sys.stdout, flush=True)
+    """Write the files that were asked for."""
     text = json.dumps(report, indent=1, allow_nan=False) + "\n"
     if args.json == "-":
         sys.stdout.write(text)
@@ -239,42 +321,33 @@ def write(args: argparse.Namespace, report: Dict[str, Any]) -> None:
             f.write(chart.draw(report))
 
 
-def parse(argv: Optional[List[str]]) -> argparse.Namespace:
-    """Return the arguments; say now if a file cannot be written."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    for name in args.json, args.svg:
-        if name and name != "-":
-            try:
-                open(name, "a").close()
-            except OSError as error:
-                parser.error(str(error))
-    return args
-
-
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the program; return its exit status: 1 if a byte was wrong."""
-    args = parse(argv)
-    words = map(shlex.quote, sys.argv[1:] if argv is None else argv)
-    report = {
-        "command": " ".join(["python scripts/bench.py", *words]),
-        "python": "%s %s" % (platform.python_implementation(),
-                             platform.python_version()),
-        "system": platform.system(), "cpus": os.cpu_count(),
-        "seconds": args.seconds, "load_processes": args.load_processes,
-        "workers": WORKERS,
-        "remarks": [], "points": []}  # type: Dict[str, Any]
-    raise_descriptor_limit()
+    models = ask_models()
+    models.setdefault("pinned", models["pool"])
+    args = parse(argv, list(models))
+    if args.redraw:
+        report = json.load(args.redraw)
+        points = report["points"]
+    else:
+        words = map(shlex.quote, sys.argv[1:] if argv is None else argv)
+        report = {
+            "command": " ".join(["python3 scripts/bench.py", *words]),
+            "python": "%s %s" % (platform.python_implementation(),
+                                 platform.python_version()),
+            "system": platform.system(), "cpus": os.cpu_count(),
+            "seconds": args.seconds, "workers": max(models.values())}
+        points = run(args)
+    shown: List[Point] = []
+    report["points"] = shown
     status = 0
     try:
-        run(args, report)
+        show(points, args, shown)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         status = 130
     write(args, report)
-    if any(point["wrong"] for point in report["points"]):
-        status = 1
-    return status
+    return 1 if any(point["wrong"] for point in shown) else status
 
 
 if __name__ == "__main__":

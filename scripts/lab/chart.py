@@ -8,14 +8,10 @@ no answer at all: their wait is longer than what is drawn.
 It has its own background and is readable in a light and in a dark page; the
 reader's browser chooses.  Colours are those of Okabe and Ito, which differ for
 colour-blind eyes, too, lightened for the dark; and each model has a mark of
-its own form.  From the numbers of a run (--json) it can be drawn again:
-
-    python scripts/chart.py bench.json > bench.svg
+its own form.
 """
 
-import json
 import math
-import sys
 import textwrap
 from typing import Any, Callable, Dict, List, Tuple
 from xml.sax.saxutils import escape
@@ -299,7 +295,3 @@ def draw(report: Dict[str, Any]) -> str:
         xmlns="http://www.w3.org/2000/svg", width=WIDTH, height=height,
         viewBox="0 0 %d %d" % (WIDTH, height), role="img"))
 
-
-if __name__ == "__main__":
-    with open(sys.argv[1], encoding="utf-8") as f:
-        sys.stdout.buffer.write(draw(json.load(f)).encode())

@@ -1,0 +1,9 @@
+"""What bench.py, soak.py and rolling.py share.
+
+    server.py   the server program of this folder, and what it costs
+    load.py     clients that verify every byte
+    tally.py    what they have seen, and what of it is a fault
+    beside.py   a load in a process of its own
+    faults.py   rude peers
+    chart.py    the chart of bench.py
+"""

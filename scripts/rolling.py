@@ -1,6 +1,7 @@
+#!/usr/bin/env python3
 """Restart two servers in turn behind HAProxy, under load, and lose nothing.
 
-    python scripts/rolling.py --restarts 20
+    python3 scripts/rolling.py --restarts 20
 
 Starts HAProxy and two servers of this folder on free ports of the loopback
 interface.  Clients connect through HAProxy, exchange a message, verify the
@@ -15,6 +16,7 @@ HAProxy to run, 130 after Ctrl-C.
 import argparse
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,14 +24,15 @@ import tempfile
 from time import monotonic, sleep
 from typing import Any, Dict, List, Optional
 
-from beside import Beside
-from honest import ONCE
-from served import MODELS, Server, ServerFailed
-from verdict import Tally, judge_retrying
+from lab.beside import Beside
+from lab.load import Kind
+from lab.server import Failure, Server, ask_models
+from lab.tally import Tally, judge_retrying
 
 __all__ = ["CONFIGURATION", "main"]
 
 SKIPPED = 77            # what test suites take for "could not be run"
+HEALTH_TIMEOUT = 20.0   # seconds for HAProxy to find both servers healthy
 
 # The README shows it; what is in braces differs from host to host.
 CONFIGURATION = """\
@@ -63,9 +66,8 @@ backend echoservers
     server two {two}
 """
 
-CLIENTS = [(ONCE._replace(again=True, pause=0.01), 8),
-           (ONCE._replace(name="bulk", low=64 << 10, high=1 << 20,
-                          again=True, pause=0.05), 2)]
+CLIENTS = [(Kind("once", 1, 4096, 0.01, messages=1, again=True), 8),
+           (Kind("bulk", 64 << 10, 1 << 20, 0.05, messages=1, again=True), 2)]
 
 
 def find_haproxy() -> Optional[str]:
@@ -120,9 +122,9 @@ class Balancer:
         names, states = head.index("svname"), head.index("status")
         return {row[names]: row[states] for row in rows}
 
-    def wait_healthy(self, patience: float = 20.0) -> None:
+    def wait_healthy(self) -> None:
         """Wait until both servers are up."""
-        end = monotonic() + patience
+        end = monotonic() + HEALTH_TIMEOUT
         while monotonic() < end:
             try:
                 states = self.states()
@@ -131,88 +133,74 @@ class Balancer:
             except OSError:
                 pass  # it is starting
             if self.process.poll() is not None:
-                raise ServerFailed("HAProxy did not start")
+                raise Failure("HAProxy did not start")
             sleep(0.05)
-        raise ServerFailed("HAProxy has not found both servers healthy")
+        raise Failure("HAProxy has not found both servers healthy")
 
 
-class Figures:
+class Rolling:
 
-    """What is shown at the end."""
+    """Two servers of a model, restarted in turn, and what was seen of it."""
 
-    def __init__(self) -> None:
-        self.restarts = self.exchanges = self.failed = self.refused = 0
-        self.stall = self.p99 = self.longest = 0.0
-        self.problems = []  # type: List[str]
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.tally = Tally()
+        self.restarts, self.longest = 0, 0.0
+        self.servers: List[Server] = []
 
-    def count(self, tally: Tally) -> None:
-        self.exchanges += len(tally.latencies)
-        self.failed += len(tally.problems)
-        self.refused += tally.ends["refused"]
-        self.stall = max(self.stall, tally.stall)
-        self.p99 = max(self.p99, tally.percentile(0.99))
-        self.problems += tally.problems
+    def run(self, program: str, restarts: int, seconds: float) -> None:
+        """Start everything, and restart the servers under load."""
+        frontend, *ports = free_ports(3)
+        try:
+            for port in ports:
+                self.servers.append(Server(self.model, port=port))
+            with Balancer(program, frontend, *ports) as balancer:
+                balancer.wait_healthy()
+                with Beside(balancer.address, CLIENTS,
+                            judge=judge_retrying) as beside:
+                    self.roll(balancer, restarts, seconds)
+                    self.tally.add(beside.finish())
+        finally:
+            for server in self.servers:
+                server.close()
+
+    def roll(self, balancer: Balancer, restarts: int, seconds: float) -> None:
+        """Restart one server after the other, evenly over the time."""
+        began = monotonic()
+        while self.restarts < restarts:
+            due = began + seconds * self.restarts / restarts
+            sleep(max(due - monotonic(), 0.2))
+            started = monotonic()
+            self.restart(self.restarts % 2)
+            balancer.wait_healthy()
+            self.restarts += 1
+            self.longest = max(self.longest, monotonic() - started)
+
+    def restart(self, which: int) -> None:
+        """Stop a server, see how it ended, and start the next on its port."""
+        old = self.servers[which]
+        old.stop()
+        status, log = old.wait(), old.log()
+        if status or "Traceback" in log:
+            self.tally.problems.append("a server ended with status %d: %s"
+                                       % (status, log[-2000:]))
+        old.close()
+        self.servers[which] = Server(self.model, port=old.address[1])
 
     def __str__(self) -> str:
         lines = ["%-28s%10s" % pair for pair in [
             ("restarts", self.restarts),
-            ("exchanges", self.exchanges),
-            ("failed", self.failed),
-            ("refused and tried again", self.refused),
-            ("longest wait, ms", "%.1f" % (self.stall * 1e3)),
-            ("worst p99 of a restart, ms", "%.1f" % (self.p99 * 1e3)),
+            ("exchanges", self.tally.replies),
+            ("failed", len(self.tally.problems)),
+            ("refused and tried again", self.tally.ends["refused"]),
+            ("longest wait, ms", "%.1f" % (self.tally.stall * 1e3)),
             ("longest restart, s", "%.2f" % self.longest)]]
         return "\n".join(lines + ["! " + problem
-                                  for problem in self.problems[:10]])
-
-
-def restart(old: Server, model: str, figures: Figures) -> Server:
-    """Stop a server, see how it ended, and return the next on its port."""
-    old.stop()
-    status, log = old.wait(), old.log()
-    if "Traceback" in log or status:
-        figures.problems.append("a server ended with status %s: %s" % (
-            status, log[-2000:]))
-    old.close()
-    return Server(model, port=old.address[1])
-
-
-def roll(servers: List[Server], model: str, balancer: Balancer,
-         beside: Beside, figures: Figures, restarts: int,
-         seconds: float) -> None:
-    """Restart one server after the other, evenly over the time."""
-    began = monotonic()
-    for number in range(restarts):
-        sleep(max(began + seconds * number / restarts - monotonic(), 0.2))
-        started = monotonic()
-        servers[number % 2] = restart(servers[number % 2], model, figures)
-        balancer.wait_healthy()
-        figures.restarts += 1
-        figures.longest = max(figures.longest, monotonic() - started)
-        figures.count(beside.take_tally())
-
-
-def run(program: str, model: str, restarts: int, seconds: float,
-        figures: Figures) -> None:
-    """Do all of it; fill in the figures as they come."""
-    frontend, one, two = free_ports(3)
-    servers = []  # type: List[Server]
-    try:
-        for port in one, two:
-            servers.append(Server(model, port=port))
-        with Balancer(program, frontend, one, two) as balancer:
-            balancer.wait_healthy()
-            with Beside(balancer.address, CLIENTS,
-                        judge=judge_retrying) as beside:
-                roll(servers, model, balancer, beside, figures, restarts,
-                     seconds)
-                figures.count(beside.finish())
-    finally:
-        for server in servers:
-            server.close()
+                                  for problem in self.tally.problems[:10]])
 
 
 def main(argv: Optional[List[str]] = None) -> int:
+    """Run the program; return its exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -220,23 +208,26 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--seconds", type=float, default=60.0,
                         help="over which they are spread, if restarts are "
                         "quick enough (default %(default)g)")
-    parser.add_argument("--model", choices=MODELS, default="threads")
+    parser.add_argument("--model", choices=list(ask_models()),
+                        default="threads", help="(default %(default)s)")
     args = parser.parse_args(argv)
     program = find_haproxy()
     if program is None:
         print("SKIPPED: there is no haproxy on this host")
         return SKIPPED
-    figures = Figures()
+    rolling = Rolling(args.model)
+    status = 0
     try:
-        run(program, args.model, args.restarts, args.seconds, figures)
-    except (ServerFailed, OSError, EOFError) as error:
-        figures.problems.append(str(error))
+        rolling.run(program, args.restarts, args.seconds)
+    except (Failure, OSError) as error:
+        rolling.tally.problems.append(str(error))
     except KeyboardInterrupt:
-        print("interrupted\n%s" % figures)
-        return 130
-    print(figures)
-    return 1 if figures.problems else 0
+        print("interrupted")
+        status = 130
+    print(rolling)
+    return 1 if rolling.tally.problems else status
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -1,4 +1,5 @@
-"""Prove, on this host, that the server holds: python scripts/soak.py
+#!/usr/bin/env python3
+"""Prove, on this host, that the server holds: python3 scripts/soak.py
 
 Starts the server of this folder, as a program, on a free port of the loopback
 interface, and does to it what goes wrong in the field: too many clients at
@@ -6,7 +7,7 @@ once, too few descriptors, threads or memory, peers that reset, vanish, dawdle
 or never read, and stops under full load.  Honest clients beside them verify
 every byte of every reply.
 
-At the end stands a table:
+Each line of the table is a fault, printed when it is over:
 
 - times: how often the fault was injected
 - lost: bytes that an honest client was owed and did not get, or got wrong
@@ -21,38 +22,123 @@ times are only reported, since they are the host's as much as the server's.
 130 is Ctrl-C.
 
 It needs Python 3.6 on a POSIX system, and as many descriptors as it has
-clients; to take descriptors, threads and memory away, Linux.
+clients; to take descriptors, threads and memory away, Linux.  Faults for which
+the time does not suffice are left out, aloud.
 """
 
 import argparse
+import collections
 import contextlib
 import platform
 import random
-import re
 import select
 import signal
 import socket
 import sys
 from time import monotonic, sleep
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Counter, List, Optional, Tuple
 
-import faults
-from beside import Beside
-from honest import BUSY, FUZZ, LARGE, ONCE, PING, SLOW, STREAM, Load
-from report import Progress, Row, table
-from served import MODELS, Server, ServerFailed
-from verdict import PATIENCE, judge_turned_away
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore
+from lab import faults
+from lab.beside import Beside
+from lab.load import ENDLESS, Kind, Load
+from lab.server import (Failure, Server, ask_models, can_limit,
+                        raise_descriptor_limit)
+from lab.tally import PATIENCE, Tally, judge_turned_away
 
 __all__ = ["Soak", "main"]
 
-FULL = 300.0            # seconds of a run with all that was promised:
-RUDE = 10000            # rude peers
-STOPS = 100             # stops under load
+PING = Kind("ping", 1, 4096, pause=0.02)
+SLOW = Kind("slow", 1, 4096, pause=0.1)
+ONCE = Kind("once", 1, 4096, messages=1)
+FUZZ = Kind("fuzz", 1, 1 << 20, pause=0.02, messages=5, again=True, fuzz=True)
+
+# The load under which servers are stopped.
+FULL = [(Kind("busy", 1, 4096), 12),
+        (Kind("large", 256 << 10, 2 << 20), 4),
+        (Kind("stream", ENDLESS, ENDLESS), 4),
+        (ONCE._replace(name="coming", again=True), 10)]
+
+# The program again, which between SIGUSR1 and SIGUSR2 can start no thread and
+# no process.  Root is exempt from that limit, so it becomes somebody else.
+LIMITABLE = """\
+import os, resource, signal, sys
+from echoserver.__main__ import main
+soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+def limit(number, frame):
+    if os.getuid() == 0:
+        os.setresuid(65534, 65534, 65534)
+    resource.setrlimit(resource.RLIMIT_NPROC, (
+        1 if number == signal.SIGUSR1 else soft, hard))
+signal.signal(signal.SIGUSR1, limit)
+signal.signal(signal.SIGUSR2, limit)
+sys.exit(main())
+"""
+
+# What an exit status says of a drain.
+STATUSES = {0: "no reply was cut",
+            1: "replies were cut when the grace was over"}
+
+HEAD = ("fault                     times   lost traceb.   stall     p99  "
+        "descr.   after  memory   after")
+TRACEBACK = "Traceback (most recent call last)"
+
+
+# A server's descriptors and bytes of memory, where they can be told.
+Use = Tuple[Optional[int], Optional[int]]
+
+
+class Row:
+
+    """A line of the table, and what is to be said under it.
+
+    Instance variables: times; tally, of the honest clients; tracebacks;
+    before and after, the server's descriptors and its bytes of memory;
+    may_log, the end of the only lines that are due in its log; problems, which
+    make the soak fail, and notes, which do not.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name, self.may_log = name, ""
+        self.times = self.tracebacks = 0
+        self.tally = Tally()
+        self.before: Use = (None, None)
+        self.after: Use = (None, None)
+        self.problems: List[str] = []
+        self.notes: List[str] = []
+
+    def lose(self, tally: Tally) -> None:
+        """Take over what honest clients have lost, and not their times."""
+        self.tally.lost += tally.lost
+        self.tally.problems += tally.problems
+
+    def read_log(self, text: str) -> None:
+        """Count the tracebacks, and show the first."""
+        found = text.count(TRACEBACK)
+        self.tracebacks += found
+        if found:
+            at = text.index(TRACEBACK)
+            self.problems.append("the log has a traceback:\n"
+                                 + text[max(at - 100, 0):at + 2000])
+        self.problems += ["in the log: " + line for line in text.splitlines()
+                          if not line.endswith(self.may_log)]
+
+    def __str__(self) -> str:
+        def show(value: Optional[float], scale: float, form: str) -> str:
+            return form % (value * scale) if value else "-"
+        cells = [show(value, 1e3, "%.1f") for value in (
+            self.tally.stall, self.tally.quantile(0.99)[0])]
+        cells += [show(use[0], 1, "%d") for use in (self.before, self.after)]
+        cells += [show(use[1], 2 ** -20, "%.1f")
+                  for use in (self.before, self.after)]
+        lines = ["%-24s %6d %6d %7d" % (
+            self.name, self.times, self.tally.lost, self.tracebacks)
+            + "".join("%8s" % cell for cell in cells)]
+        lines += ["  - " + note for note in self.notes]
+        problems = self.problems + self.tally.problems
+        lines += ["  ! " + problem for problem in problems[:5]]
+        if problems[5:]:
+            lines.append("  ! ... and %d more" % len(problems[5:]))
+        return "\n".join(lines)
 
 
 class Soak:
@@ -62,69 +148,69 @@ class Soak:
     Class variables that may be overridden:
 
     - crowd: clients that come at once
-    - idle: the server's idle timeout, in seconds, for peers that are silent
+    - idle_timeout: of the server, in seconds, for peers that are silent
     """
 
     crowd = 1000
-    idle = 2.0
+    idle_timeout = 2.0
 
     def __init__(self, model: str, seconds: float, seed: int) -> None:
-        self.model = model
-        self.seconds = seconds
-        self.seed = seed
+        self.model, self.seconds, self.seed = model, seconds, seed
+        self.end = monotonic() + seconds
         self.random = random.Random("%d/%s" % (seed, model))
-        self.rows = []  # type: List[Row]
-        self.beside = None  # type: Optional[Beside]
-        self.progress = Progress(model, seconds)  # type: Any
+        self.rows: List[Row] = []
+        self.left_out: List[str] = []
+        self.beside: Optional[Beside] = None
 
     def run(self) -> None:
-        end = monotonic() + self.seconds
-        with self.server("--max-connections", str(self.crowd + 100),
-                         "--idle-timeout", str(self.idle)) as server:
+        print("%s:\n%s" % (self.model, HEAD), flush=True)
+        with self.server("--idle-timeout", str(self.idle_timeout)) as server:
             with Beside(server.address, [(PING, 10)], self.seed) as beside:
                 self.beside = beside
-                before = self.quiet("quiet", server)
-                self.fuzz(server, max(self.scaled(20), 3))
+                self.row("quiet", server, self.quiet)
+                self.row("fuzz", server, self.fuzz)
                 for fault in faults.RUDE:
-                    self.rude(fault, server)
-                after = self.quiet("quiet again", server)
-                after.notes.append("p99 is %.2f of what it was at first"
-                                   % (after.p99 / (before.p99 or 1)))
+                    self.row(fault.name, server, self.rude, fault)
+                self.row("quiet again", server, self.quiet)
                 self.beside = None
-            self.come(server, PING._replace(pause=20.0), self.crowd)
-        slots = self.crowd // 5
-        with self.server("--max-connections", str(slots)) as server:
-            self.come(server, PING._replace(messages=3), slots)
+        for slots, kind in ((self.crowd, PING._replace(pause=PATIENCE)),
+                            (self.crowd // 5, PING._replace(messages=3))):
+            with self.server("--max-connections", str(slots)) as server:
+                self.row("%d at once, %d slots" % (self.crowd, slots), server,
+                         self.come, kind, slots)
         self.exhaust_all()
-        self.stops(end)
+        self.row("SIGTERM under load", None, self.stops)
 
     def server(self, *options: str, **how: Any) -> Server:
         return Server(self.model, *options, **how)
 
-    def scaled(self, full: float) -> float:
-        """Return so many of what a full run has."""
-        return full * self.seconds / FULL
+    def share(self, part: float) -> float:
+        """Return so many seconds of a soak of a minute."""
+        return part * self.seconds / 60
 
-    @contextlib.contextmanager
-    def row(self, name: str, server: Optional[Server] = None) -> Iterator[Row]:
-        """Fill a line of the table with what happens in the with block."""
+    def row(self, name: str, server: Optional[Server],
+            fault: Callable[..., None], *args: Any) -> None:
+        """Call fault(row, server, *args), and print the row."""
+        if monotonic() > self.end:
+            self.left_out.append(name)
+            return
         row = Row(name)
         self.rows.append(row)
-        self.progress(name)
         try:
             if self.beside:
                 self.beside.take_tally()
             if server:
                 row.before = server.descriptors(), server.memory()
                 log_size = server.log_size()
-            yield row
+            fault(row, server, *args)
             if self.beside:
-                row.count(self.beside.take_tally())
+                row.tally.add(self.beside.take_tally())
             if server:
                 self.settle(row, server)
                 row.read_log(server.log(log_size))
-        except (ServerFailed, EOFError, OSError) as error:
-            row.problems.append("%s: %s" % (type(error).__name__, error))
+        except (Failure, OSError) as error:
+            row.problems.append(str(error))
+        print(row, flush=True)
 
     def settle(self, row: Row, server: Server) -> None:
         """Wait for the server's descriptors to come back.
@@ -136,196 +222,167 @@ class Soak:
             with faults.connect(server.address) as s:
                 s.shutdown(socket.SHUT_WR)
                 faults.expect(s, b"", then_end=True)
-        end = monotonic() + self.idle + 3
-        while monotonic() < end:
-            row.after = server.descriptors(), server.memory()
-            if row.before[0] is None or row.after[0] <= row.before[0]:
-                break
+        before = row.before[0] or 0
+        end = monotonic() + self.idle_timeout + 10
+        while (server.descriptors() or 0) > before and monotonic() < end:
             sleep(0.02)
-        else:
-            row.problems.append("%d descriptors have not come back" % (
-                row.after[0] - row.before[0]))
-        if server.process.poll() is not None:
-            row.problems.append("the server has ended, with exit status %d: %s"
-                                % (server.process.poll(), server.log()[-300:]))
+        row.after = server.descriptors(), server.memory()
+        if (row.after[0] or 0) > before:
+            row.problems.append("%d descriptors have not come back"
+                                % ((row.after[0] or 0) - before))
+        if server.status() is not None:
+            row.problems.append("the server has ended, with exit status %s: %s"
+                                % (server.status(), server.log()[-300:]))
 
     # The faults against a server that is to go on.
 
-    def quiet(self, name: str, server: Server) -> Row:
+    def quiet(self, row: Row, server: Server) -> None:
         """Measure what the others are compared with."""
-        with self.row(name, server) as row:
-            sleep(max(self.scaled(15), 3))
-        return row
+        sleep(self.share(3))
 
-    def come(self, server: Server, kind: Any, slots: int) -> None:
+    def fuzz(self, row: Row, server: Server) -> None:
+        """Split, delay and end at random; numbered from the seed."""
+        with Load(server.address, self.seed) as load:
+            load.add(FUZZ, 20)
+            load.run(self.share(4))
+            tally = load.finish()
+        row.times = tally.ends["done"]
+        row.lose(tally)
+
+    def rude(self, row: Row, server: Server, fault: faults.Fault) -> None:
+        """Have the server treated rudely.
+
+        It may log how each of the connections ended, and nothing else.
+        """
+        row.times = max(int(self.share(fault.times)), 2)
+        row.may_log = " bytes out"
+        row.problems += faults.inject(fault, server.address, row.times,
+                                      self.seed)
+
+    def come(self, row: Row, server: Server, kind: Kind, slots: int) -> None:
         """Have a crowd connect at once, of whom so many are let in.
 
         Each stays until all have had an answer, unless its kind leaves.
         """
-        name = "%d at once, %d slots" % (self.crowd, slots)
-        with self.row(name, server) as row, \
-                Load(server.address, self.seed) as load:
+        with Load(server.address, self.seed) as load:
             load.add(kind, self.crowd)
             most, end = 0, monotonic() + PATIENCE
             while (load.clients and len(load.tally.first) < self.crowd
                    and monotonic() < end):
                 load.turn(0.1)
-                most = max(most, sum(client.received > 0
-                                     for client in load.clients))
+                most = max(most, sum(client.received > 0 for client
+                                     in load.clients.values()))
             tally = load.finish(10)
-            row.times = self.crowd
-            row.count(tally)
-            row.notes.append(
-                "%d were served and %d refused, at most %d at the same time, "
-                "the last after %.2f s" % (
-                    len(tally.first), tally.ends["refused"], most,
-                    max(tally.first or [0])))
-            if most > slots:
-                row.problems.append("%d at the same time" % most)
-
-    def rude(self, fault: Any, server: Server) -> None:
-        """Have the server treated rudely.
-
-        It may log how each of the connections ended, and nothing else.
-        """
-        times = max(int(self.scaled(fault.share * RUDE / 10000)), 2)
-        start = server.log_size()
-        with self.row(fault.name, server) as row:
-            row.times = times
-            row.problems += faults.inject(
-                fault, server.address, times, self.seed,
-                lambda done: self.progress(fault.name, done, times))
-        row.problems += ["in the log: " + line for line
-                         in server.log(start).splitlines()
-                         if not line.endswith(" bytes out")]
-
-    def fuzz(self, server: Server, seconds: float) -> None:
-        """Split, delay and end at random; numbered from the seed."""
-        with self.row("fuzz", server) as row:
-            with Load(server.address, self.seed) as load:
-                load.add(FUZZ, 20)
-                load.run(seconds)
-                tally = load.finish()
-            row.times = tally.ends["done"]
-            row.lose(tally)
+        row.times = self.crowd
+        row.tally.add(tally)
+        row.notes.append(
+            "%d were served and %d refused, at most %d at the same time, the "
+            "last after %.2f s" % (len(tally.first), tally.ends["refused"],
+                                   most, max(tally.first, default=0.0)))
+        if most > slots:
+            row.problems.append("%d at the same time" % most)
 
     def exhaust_all(self) -> None:
-        """Take descriptors, memory, threads or processes away."""
-        if not hasattr(resource, "prlimit"):
-            self.rows.append(Row("exhaustion", "skipped: needs Linux"))
+        """Take descriptors, memory, threads and processes away."""
+        if not can_limit():
+            self.left_out.append("exhaustion, which needs Linux")
             return
-        seconds = max(self.scaled(10), 3)
         with self.server() as server:
-            self.take_away("descriptors", server, seconds)
-            self.take_away("memory", server, seconds)
-        if self.model in ("threads", "processes"):
-            with self.server(limitable=True) as server:
-                self.exhaust(
-                    "no " + self.model, server, seconds,
-                    lambda: server.process.send_signal(signal.SIGUSR1),
-                    lambda: server.process.send_signal(signal.SIGUSR2))
+            for what in "descriptors", "memory":
+                self.row("no " + what, server, self.take_away, what)
+        with self.server(program=LIMITABLE) as server:
+            self.row("no threads, no processes", server, self.exhaust,
+                     lambda: server.send_signal(signal.SIGUSR1),
+                     lambda: server.send_signal(signal.SIGUSR2))
 
-    def take_away(self, what: str, server: Server, seconds: float) -> None:
+    def take_away(self, row: Row, server: Server, what: str) -> None:
         """Let the server have no more of it than it has."""
-        which = (resource.RLIMIT_AS if what == "memory"
-                 else resource.RLIMIT_NOFILE)
-        before = []  # type: List[int]
-        self.exhaust(
-            "no " + what, server, seconds,
-            lambda: before.append(server.limit(
-                which, server.memory("VmSize") if what == "memory"
-                else (server.descriptors() or 0) + 2)),
-            lambda: server.limit(which, before[0]))
+        which, most = (("AS", server.address_space()) if what == "memory"
+                       else ("NOFILE", (server.descriptors() or 0) + 2))
+        before = server.limit(which)
+        self.exhaust(row, server, lambda: server.limit(which, most),
+                     lambda: server.limit(which, before))
 
-    def exhaust(self, name: str, server: Server, seconds: float,
-                take: Callable[[], Any], give: Callable[[], Any]) -> None:
+    def exhaust(self, row: Row, server: Server, take: Callable[[], Any],
+                give: Callable[[], Any]) -> None:
         """Let the running server be without something for a while.
 
         Ten clients are inside and are to be served on; thirty come and have
         to wait, or to be turned away visibly.
         """
-        with self.row(name, server) as row, \
-                Load(server.address, self.seed) as inside, \
-                Load(server.address, self.seed) as outside:
-            inside.add(SLOW, 10)
-            end = monotonic() + PATIENCE
-            while len(inside.tally.first) < 10 and monotonic() < end:
-                inside.turn(0.1)
-            take()
-            outside.judge = judge_turned_away
-            outside.add(ONCE._replace(high=2 << 20), 30)
-            self.starve(row, server, inside, outside, seconds)
-            give()
+        def go_on(seconds: float, while_any: bool) -> float:
             began = monotonic()
-            while outside.clients and monotonic() < began + PATIENCE:
+            while (monotonic() < began + seconds
+                   and (outside.clients or not while_any)):
                 outside.turn(0)
                 inside.turn(0.005)
-            waited = monotonic() - began
+            return monotonic() - began
+
+        with Load(server.address, self.seed) as inside, \
+                Load(server.address, self.seed, judge_turned_away) as outside:
+            inside.open(SLOW, 10)
+            take()
+            start, cpu = server.log_size(), server.cpu() or 0
+            outside.add(ONCE._replace(high=2 << 20), 30)
+            seconds = go_on(self.share(3), while_any=False)
+            lines = server.log(start).count(" ERROR ")
+            # which is less, if threads have ended
+            cpu = max((server.cpu() or 0) - cpu, 0)
+            give()
+            waited = go_on(PATIENCE, while_any=True)
             tally = outside.finish(0)
             row.times = 30
             row.lose(tally)
-            row.count(inside.finish())
-            row.notes.append(
-                "%d were served and %d turned away, the last %.2f s after it "
-                "was over" % (tally.ends["done"], tally.ends["reset"], waited))
-
-    def starve(self, row: Row, server: Server, inside: Load, outside: Load,
-               seconds: float) -> None:
-        """Look at log and processor while the limit is low."""
-        start, cpu = server.log_size(), server.cpu()
-        end = monotonic() + seconds
-        while monotonic() < end:
-            outside.turn(0)
-            inside.turn(0.005)
-        lines = len(re.findall(" ERROR ", server.log(start)))
-        row.notes.append("%d lines in the log and %.1f %% of a processor in "
-                         "%.1f s" % (lines, 100 * (server.cpu() - cpu)
-                                     / seconds, seconds))
+            row.tally.add(inside.finish())
+        row.notes += [
+            "%d lines in the log and %.1f %% of a processor in %.1f s"
+            % (lines, 100 * cpu / seconds, seconds),
+            "%d were served and %d turned away, the last %.2f s after it was "
+            "over" % (tally.ends["done"], tally.ends["reset"], waited)]
         if lines > seconds + 1:
             row.problems.append("%d lines in the log" % lines)
 
     # Stopping.
 
-    def stops(self, end: float) -> None:
+    def stops(self, row: Row, _: None) -> None:
         """Stop servers under full load, until the time is over."""
-        statuses = {}  # type: Dict[int, int]
-        with self.row("SIGTERM under load") as row:
-            while row.times < 3 or (monotonic() < end and row.times < STOPS):
-                with self.server("--grace", "1") as server:
-                    status = self.stop(row, server)
-                statuses[status] = statuses.get(status, 0) + 1
-                self.progress(row.name, row.times, STOPS)
-            row.notes.append("exit statuses: " + ", ".join(
-                "%d (%d times)" % pair for pair in sorted(statuses.items())))
+        statuses: Counter[int] = collections.Counter()
+        while not row.times or monotonic() < self.end:
+            with self.server("--grace", "1") as server:
+                statuses[self.stop(row, server)] += 1
+        row.notes += ["exit status %d after %d stops: %s" % (
+            status, count, STATUSES.get(status, "it should be 0 or 1"))
+            for status, count in sorted(statuses.items())]
 
     def stop(self, row: Row, server: Server) -> int:
         """Stop a server under full load; return its exit status."""
         seed = "%d/%d" % (self.seed, row.times)
         with Load(server.address, seed) as load:
-            coming = ONCE._replace(again=True)
-            for kind, count in ((BUSY, 12), (LARGE, 4), (STREAM, 4),
-                                (coming, 10)):
+            for kind, count in FULL:
                 load.add(kind, count)
             load.run(self.random.uniform(0.2, 0.5))
             for client in load.add(ONCE, 10):
-                select.select([], [client.socket], [], 1)
+                select.select([], [client.socket], [], PATIENCE)
             load.mark_stop()
             server.stop()
             self.watch_stop(row, server, load)
-            row.count(load.finish(0))
-        row.times += 1
+            tally = load.finish(0)
         status = server.wait()
+        row.times += 1
+        row.tally.add(tally)
         row.read_log(server.log())
-        if status not in (0, 1):
+        if status not in STATUSES:
             row.problems.append("exit status %d" % status)
+        if status == 1 and not tally.ends["reset"]:
+            row.problems.append("exit status 1, and no client was cut")
         return status
 
     def watch_stop(self, row: Row, server: Server, load: Load) -> None:
         """Let all clients meet their end; none may come when one has."""
-        end = monotonic() + 10
+        end = monotonic() + PATIENCE
         probed = False
-        while monotonic() < end and any(client.connected
-                                        for client in load.clients):
+        while monotonic() < end and any(client.connected for client
+                                        in load.clients.values()):
             load.turn(0.1)
             if not probed and (load.tally.ends["eof"]
                                or load.tally.ends["reset"]):
@@ -336,45 +393,48 @@ class Soak:
                             "a connection was taken in the middle of a drain")
 
 
-def raise_descriptor_limit(wanted: int) -> None:
-    """Let this process have as many sockets as it needs."""
-    if resource:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft < wanted:
-            with contextlib.suppress(OSError, ValueError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+def verdict(rows: List[Row]) -> Tuple[str, int]:
+    """Return the last words about a model, and the exit status."""
+    lost = sum(row.tally.lost for row in rows)
+    tracebacks = sum(row.tracebacks for row in rows)
+    problems = sum(len(row.tally.problems + row.problems) for row in rows)
+    if problems:
+        return ("FAILED: %d bytes lost, %d tracebacks, %d problems (!) in all."
+                % (lost, tracebacks, problems), 1)
+    return "Nothing was lost, there was no traceback and no problem.", 0
 
 
 def main(argv: Optional[List[str]] = None) -> int:
+    """Run the program; return its exit status."""
+    models = list(ask_models())
     parser = argparse.ArgumentParser(
-        description="Prove that the server holds.",
-        epilog=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0,
                         help="for each model (default %(default)g)")
-    parser.add_argument("--model", choices=MODELS + ["all"],
+    parser.add_argument("--model", choices=models + ["all"],
                         default="threads", help="(default %(default)s)")
     parser.add_argument("--seed", type=int, default=random.randrange(10 ** 6),
                         help="repeats a run's random choices")
     args = parser.parse_args(argv)
-    raise_descriptor_limit(Soak.crowd + 200)
+    raise_descriptor_limit()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print("Python %s, %s, seed %d" % (platform.python_version(),
                                       platform.platform(), args.seed))
-    bad = False
-    for model in MODELS if args.model == "all" else [args.model]:
+    worst = 0
+    for model in models if args.model == "all" else [args.model]:
         soak = Soak(model, args.seconds, args.seed)
         try:
             soak.run()
         except KeyboardInterrupt:
-            soak.progress.end()
-            print("interrupted\n" + table(soak.rows))
+            print("interrupted")
             return 130
-        soak.progress.end()
-        print("%s:\n%s" % (model, table(soak.rows)))
-        bad |= any(row.bad for row in soak.rows)
-    print("Something was lost." if bad else
-          "Nothing was lost, and there was no traceback.")
-    return 1 if bad else 0
+        words, status = verdict(soak.rows)
+        print(words)
+        if soak.left_out:
+            print("Left out, for want of time: " + ", ".join(soak.left_out))
+        worst = max(worst, status)
+    return worst
 
 
 if __name__ == "__main__":

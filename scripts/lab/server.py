@@ -23,7 +23,8 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore
 
-__all__ = ["Failure", "Server", "ask_models", "raise_descriptor_limit"]
+__all__ = ["Failure", "Server", "ask_models", "can_limit",
+           "field", "raise_descriptor_limit"]
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
@@ -67,6 +68,11 @@ def raise_descriptor_limit() -> float:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return math.inf if soft == resource.RLIM_INFINITY else soft
+
+
+def can_limit() -> bool:
+    """Whether Server.limit() can do it: on Linux."""
+    return hasattr(resource, "prlimit")
 
 
 class Server:
@@ -143,10 +149,12 @@ class Server:
 
     # What it uses.
 
-    def limit(self, which: int, soft: int) -> int:
-        """Set one of its limits, of Linux; return what it was."""
+    def limit(self, name: str, soft: Optional[int] = None) -> int:
+        """Return what RLIMIT_name was for it, and set it if so wanted."""
+        which = getattr(resource, "RLIMIT_" + name)
         before, hard = resource.prlimit(self.pid, which)
-        resource.prlimit(self.pid, which, (soft, hard))
+        if soft is not None:
+            resource.prlimit(self.pid, which, (soft, hard))
         return before
 
     def family(self) -> List[int]:

@@ -93,7 +93,8 @@ class Tally:
         for step in sorted(weights):
             seen += weights[step]
             if seen >= part * total:
-                return math.exp(step * STEP), open_weight > (1 - part) * total
+                return (min(math.exp(step * STEP), self.stall),
+                        open_weight > (1 - part) * total)
         return None, False
 
 

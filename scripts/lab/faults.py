@@ -3,34 +3,40 @@
 Each fault is a function that is given a connected socket and a generator of
 random numbers, and misbehaves.  What it expects of the server it checks, and
 raises Broken when the server fails it; what it does to itself it swallows.
-RUDE lists them all, with how many of 10,000 each is to be.
+RUDE lists them all.
 """
 
-import collections
 import random
 import select
 import socket
-import struct
-import sys
 import threading
 import time
-from typing import Any, Callable, List, Tuple
+from typing import Callable, List, NamedTuple, Tuple
 
-__all__ = ["Broken", "Fault", "RUDE", "inject"]
+from .load import RESET
+from .tally import PATIENCE
 
-# share: of 10,000; at_once: how many at the same time
-Fault = collections.namedtuple("Fault", "name share at_once run")
+__all__ = ["Broken", "Fault", "RUDE", "connect", "expect", "inject"]
 
-LINGER_0 = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 TCP_REPAIR = 19             # Linux; the socket module has no name for it
 SECOND = 1.0                # between the bytes of the slowest peer
 MUCH = 100 << 20            # bytes, for the peer that sends too much
-PATIENCE = 30.0             # seconds, for every wait
 
 
 class Broken(Exception):
 
     """The server did not do what it should have done for a rude peer."""
+
+
+class Fault(NamedTuple):
+
+    """What is done to a server so many times in a soak of a minute, of which
+    so many at once."""
+
+    name: str
+    times: int
+    at_once: int
+    run: Callable[[socket.socket, random.Random], None]
 
 
 def connect(address: Tuple[str, int]) -> socket.socket:
@@ -58,7 +64,7 @@ def expect(s: socket.socket, data: bytes, then_end: bool = False) -> None:
 
 def reset(s: socket.socket) -> None:
     """Close with a reset."""
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     s.close()
 
 
@@ -157,23 +163,23 @@ def out_of_band(s: socket.socket, rng: random.Random) -> None:
 
 
 RUDE = [
-    Fault("reset at connect", 3000, 8, reset_at_connect),
-    Fault("reset in mid-send", 2000, 8, reset_mid_send),
-    Fault("reset, reply pending", 1680, 8, reset_with_reply_pending),
-    Fault("half-open", 500, 100, half_open),
-    Fault("silent", 500, 100, silent),
-    Fault("one byte a second", 300, 100, one_byte_a_second),
-    Fault("never reading", 200, 40, never_reading),
-    Fault("100 MB and leaving", 20, 2, send_much_and_leave),
-    Fault("both sides closed", 1000, 8, close_both_sides),
-    Fault("out-of-band bytes", 800, 8, out_of_band),
+    Fault("reset at connect", 600, 8, reset_at_connect),
+    Fault("reset in mid-send", 400, 8, reset_mid_send),
+    Fault("reset, reply pending", 330, 8, reset_with_reply_pending),
+    Fault("half-open", 100, 100, half_open),
+    Fault("silent", 100, 100, silent),
+    Fault("one byte a second", 60, 100, one_byte_a_second),
+    Fault("never reading", 40, 40, never_reading),
+    Fault("100 MB and leaving", 4, 2, send_much_and_leave),
+    Fault("both sides closed", 200, 8, close_both_sides),
+    Fault("out-of-band bytes", 160, 8, out_of_band),
 ]
 
 
-def inject(fault: Any, address: Tuple[str, int], times: int, seed: Any = 0,
-           progress: Callable[[int], None] = lambda done: None) -> List[str]:
+def inject(fault: Fault, address: Tuple[str, int], times: int,
+           seed: int) -> List[str]:
     """Do it so many times; return what the server did wrong."""
-    problems = []  # type: List[str]
+    problems: List[str] = []
     numbers = iter(range(times))
 
     def work() -> None:
@@ -189,13 +195,12 @@ def inject(fault: Any, address: Tuple[str, int], times: int, seed: Any = 0,
     for thread in threads:
         thread.start()
     for thread in threads:
-        while thread.is_alive():
-            thread.join(0.2)
-            progress(times - numbers.__length_hint__())
+        thread.join()
     return problems
 
 
-def do_once(fault: Any, address: Tuple[str, int], rng: random.Random) -> None:
+def do_once(fault: Fault, address: Tuple[str, int],
+            rng: random.Random) -> None:
     """Connect, misbehave, and leave with a reset if it has not left yet.
 
     Resets leave no connection in TIME_WAIT, of which 10,000 would use up the

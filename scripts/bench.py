@@ -257,23 +257,23 @@ def make_parser(models: List[str]) -> argparse.ArgumentParser:
     add("--json", metavar="FILE", help="write all numbers to FILE; - is "
         "standard output, and the table goes to standard error then")
     add("--svg", metavar="FILE", help="draw a chart into FILE")
-    add("--redraw", metavar="FILE", type=argparse.FileType(), help="show what "
-        "--json has written to FILE, and measure nothing")
+    add("--redraw", metavar="FILE", help="show what --json has written to "
+        "FILE, and measure nothing")
     return parser
 
 
 def parse(argv: Optional[List[str]],
           models: List[str]) -> argparse.Namespace:
-    """Return the arguments; say now if a file cannot be written."""
+    """Return the arguments; say now if a file cannot be opened."""
     parser = make_parser(models)
     args = parser.parse_args(argv)
     for name in args.models:
         if name not in models:
             parser.error("%r is none of: %s" % (name, ", ".join(models)))
-    for name in args.json, args.svg:
+    for name, mode in (args.json, "a"), (args.svg, "a"), (args.redraw, "r"):
         if name and name != "-":
             try:
-                open(name, "a").close()
+                open(name, mode).close()
             except OSError as error:
                 parser.error(str(error))
     return args
@@ -327,7 +327,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     models.setdefault("pinned", models["pool"])
     args = parse(argv, list(models))
     if args.redraw:
-        report = json.load(args.redraw)
+        with open(args.redraw) as f:
+            report = json.load(f)
         points = report["points"]
     else:
         words = map(shlex.quote, sys.argv[1:] if argv is None else argv)

@@ -1,11 +1,14 @@
+#!/usr/bin/env python3
 """Run every check on every Python that is found, and sum up.
 
     python3 scripts/check.py [PYTHON ...]
 
 The Pythons are those that are named, or else the one that runs this, each
 python3 and python3.N on PATH, and each version that pyenv has.  Every one of
-them runs the unit tests with -X dev -W error, and scripts/conformance.py.
-Then mypy --strict has its say, where it is installed.
+them runs, with -X dev -W error, the unit tests and CPython's own tests of
+socketserver with our classes (tests/conformance.py); the oldest and the newest
+also run the tests of the scripts (tests/scripts).  Then mypy --strict, where
+it is installed, reads the package, the scripts and the README's Python.
 
 Silence is no success here.  A check fails, too, for what unittest forgives:
 few tests (it says OK to none), a complaint that Python prints where it cannot
@@ -40,10 +43,13 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 OLDEST = 3, 6
 # Of unit tests that have to run.  There are more; some depend on the system.
-LEAST = 400
+LEAST = 300
 # Seconds for one check, and for its last processes to go after its end.
 PATIENCE = 600.0
 LINGER = 5.0
+
+# What the README tells people to type.
+TEST_COMMAND = "python3 -m unittest"
 
 # What a Python has to say of itself.  The link that it was found by does not
 # matter, and many links may lead to it.
@@ -174,8 +180,9 @@ def judge(output: str, status: int, problems: List[str], passed: int,
                   list(notes), output)
 
 
-def judge_tests(output: str, status: int, problems: List[str]) -> Result:
-    """Return the Result of the unit tests, from what unittest -v printed."""
+def judge_tests(output: str, status: int, problems: List[str],
+                least: int) -> Result:
+    """Return the Result of tests, from what unittest -v printed."""
     end = output[output.rfind("\nRan "):]
     ran = number(r"^Ran (\d+) tests? in ", end)
     failed = number(r"(?<!expected )(?:failures|errors)=(\d+)", end)
@@ -183,9 +190,9 @@ def judge_tests(output: str, status: int, problems: List[str]) -> Result:
     # (which Python 3.12.1 alone counts as not run, gh-106584)
     skipped = number(r"skipped=(\d+)", end)
     problems = problems + COMPLAINT.findall(output)
-    if ran - skipped < LEAST:
+    if ran < least:
         problems.append("%d tests are too few: there are %d and more"
-                        % (ran - skipped, LEAST))
+                        % (ran, least))
     reasons = collections.Counter(
         reason for _, reason in SKIPPED.findall(output))
     notes = ["%d skipped: %s" % (count, reason)
@@ -197,36 +204,32 @@ def judge_tests(output: str, status: int, problems: List[str]) -> Result:
                  notes)
 
 
-def judge_conformance(output: str, status: int,
-                      problems: List[str]) -> Result:
-    """Return the Result of conformance.py, from its last line."""
-    last = output.rstrip().rpartition("\n")[2]
-    notes = [last] if "skipped" in last else []
-    passed = number(r"^(\d+) passed", last)
-    if not passed and not last.startswith("skipped: "):
-        problems = problems + ["conformance.py did not say how it went"]
-    return judge(output, status, problems, passed,
-                 number(r"(\d+) failed", last), notes)
-
-
 # The checks.
 
-def check_tests(python: str) -> Result:
-    return judge_tests(*run(python, "-X", "dev", "-W", "error",
-                            "-m", "unittest", "-v"))
+def check_tests(python: str, least: int, *tests: str) -> Result:
+    """Run tests with a Python, as arguments of unittest name them."""
+    return judge_tests(*run(python, "-X", "dev", "-W", "error", "-m",
+                            "unittest", *tests), least)
 
 
-def check_conformance(python: str) -> Result:
-    return judge_conformance(*run(
-        python, os.path.join("scripts", "conformance.py")))
-
-
-def check_types() -> Result:
+def check_types(*what: str) -> Result:
+    """Have mypy read what its arguments name, or else what setup.cfg does."""
     mypy = shutil.which("mypy")
     if mypy is None:
         return Result(notes=["skipped: mypy is not installed"])
-    output, status, problems = run(mypy, "--strict")
+    output, status, problems = run(mypy, "--strict", *what)
     return judge(output, status, problems, not status, 0)
+
+
+def check_readme() -> Result:
+    """See whether the README says how to test, and shows typed Python."""
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
+        text = f.read()
+    if not re.search("^%s( |$)" % TEST_COMMAND, text, re.M):
+        return Result(failed=1, problems=["no line is " + TEST_COMMAND])
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S))
+    types = check_types("--config-file=", "-c", code)
+    return types._replace(passed=types.passed + 1)
 
 
 def checks(pythons: List[Python]) -> Iterator[
@@ -234,9 +237,14 @@ def checks(pythons: List[Python]) -> Iterator[
     """Yield the title of each check, and what runs it."""
     for version, path in pythons:
         title = "%-8s" % ".".join(map(str, version))
-        yield title + "unit tests", partial(check_tests, path)
-        yield title + "conformance", partial(check_conformance, path)
+        yield title + "unit tests", partial(check_tests, path, LEAST, "-v")
+        yield title + "conformance", partial(
+            check_tests, path, 1, "-v", "tests.conformance")
+        if (version, path) in (pythons[0], pythons[-1]):
+            yield title + "scripts", partial(
+                check_tests, path, 1, "discover", "-v", "-s", "tests/scripts")
     yield "mypy --strict", check_types
+    yield "README", check_readme
 
 
 def show(title: str, result: Result) -> None:

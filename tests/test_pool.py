@@ -52,6 +52,31 @@ class ThreadsTest(ModelTestCase):
               "threads to be freed")
 
 
+    @unittest.skipUnless(sys.platform.startswith("linux"), "needs /proc")
+    def test_thread_that_ends_without_memory(self):
+        """The process lives on, before Python 3.9.6, too (bpo-44434)."""
+        for model in "threads", "pool":
+            process = self.run_python("-c", """if 1:
+                import os, resource, threading, time
+                from echoserver.models import MODELS
+                go = threading.Event()
+                threading.Thread(target=go.wait).start()
+                with MODELS["%s"](("127.0.0.1", 0)):
+                    with open("/proc/self/statm") as f:
+                        pages = int(f.read().split()[0])
+                    resource.setrlimit(resource.RLIMIT_AS, (
+                        pages * resource.getpagesize(),
+                        resource.RLIM_INFINITY))
+                    go.set()
+                end = time.monotonic() + %d
+                while (len(os.listdir("/proc/self/task")) > 1
+                       and time.monotonic() < end):
+                    pass
+                """ % (model, PATIENCE))
+            err = process.communicate(timeout=2 * PATIENCE)[1]
+            self.assertEqual((process.returncode, err), (0, b""))
+
+
 class PoolTest(ModelTestCase):
 
     server_class = MODELS["pool"]

@@ -14,7 +14,7 @@ from ..server.drain import CUT_TIMEOUT
 from ..server.handler import Buffer, Peer
 from ..server.loop import READ, WRITE
 from ..server.system import limit_wait
-from ..server.timekeeper import start_thread
+from ..server.threads import start_thread
 from .turns import limit_to_select, take_turn
 
 __all__ = ["ThreadPoolEchoServer"]

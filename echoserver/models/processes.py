@@ -9,7 +9,8 @@ from ..server.child import Child, serve_in_child
 from ..server.connections import Connections
 from ..server.drain import CUT_TIMEOUT
 from ..server.handler import Peer
-from ..server.timekeeper import keep_time_of_orphan, start_thread
+from ..server.threads import start_thread
+from ..server.timekeeper import keep_time_of_orphan
 
 __all__ = ["ForkingEchoServer"]
 

@@ -6,7 +6,7 @@ import socketserver
 from typing import Any, Deque
 
 from ..server.base import EchoServer
-from ..server.timekeeper import start_thread
+from ..server.threads import start_thread
 
 __all__ = ["ThreadingEchoServer"]
 

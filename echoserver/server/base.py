@@ -28,7 +28,8 @@ from .drain import LINGER_TIMEOUT, drain, finish
 from .handler import EchoHandler, Peer, reason_of, uses_turns
 from .loop import Loop
 from .system import ACCEPTED_INHERIT, REUSE_ADDRESS, limit_wait
-from .timekeeper import keep_time, start_thread
+from .threads import start_thread
+from .timekeeper import keep_time
 
 __all__ = ["EchoServer"]
 

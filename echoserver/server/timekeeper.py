@@ -6,36 +6,18 @@ forked child whose parent has been killed has nobody's loop to look after it.
 There a thread keeps the time, for as long as the connection lasts.
 """
 
-import errno
-import mmap
 import threading
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import socket
 
     from .base import EchoServer
 
-__all__ = ["keep_time", "keep_time_of_orphan", "start_thread"]
+__all__ = ["keep_time", "keep_time_of_orphan"]
 
 TICK = 0.05     # seconds between two looks
-
-# More than the stack of a thread, 8 MiB on Linux, and what it allocates first.
-THREAD_SIZE = 16 << 20
-
-
-def start_thread(target: Any, *args: Any) -> threading.Thread:
-    """Start a daemon thread; raise OSError if the system has no means."""
-    # Thread.start() waits for ever for a thread that finds no memory in its
-    # first moments (gh-140746): see first whether there is any.
-    mmap.mmap(-1, THREAD_SIZE).close()
-    thread = threading.Thread(target=target, args=args, daemon=True)
-    try:
-        thread.start()
-    except RuntimeError as error:  # all that threading says of EAGAIN
-        raise OSError(errno.EAGAIN, str(error)) from error
-    return thread
 
 
 def keep_time(server: "EchoServer", ended: threading.Event) -> None:

@@ -176,10 +176,10 @@ class ShortageTest(ModelTestCase):
         """It costs that connection, one line, and no more."""
         failures = [OSError(errno.ENOMEM, "Cannot allocate memory")]
 
-        def peer_class(server, *args):
+        def peer_class(server, *args, **options):
             if failures:
                 raise failures.pop()
-            return Peer(*args)
+            return Peer(*args, **options)
 
         server = self.serve(cls=type("Server", (self.server_class,),
                                      {"peer_class": peer_class}))

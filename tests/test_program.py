@@ -11,7 +11,7 @@ import unittest
 from unittest import mock
 
 import echoserver
-from echoserver import program
+from echoserver import arguments, program
 from echoserver.models import MODELS
 
 from .models import NOWHERE, needs_ipv6, posix_only
@@ -135,7 +135,7 @@ class CannotServeTests(ProgramTestCase):
         records = self.capture_log()
         with mock.patch.object(program, "raise_descriptor_limit"), \
                 mock.patch.object(program, "stop_on", side_effect=KeyError):
-            code = program.serve(program.parse(["--any-cpu"] + args))
+            code = program.serve(arguments.parse(["--any-cpu"] + args))
         self.assertEqual(code, 1)
         self.assertEqual([record.levelname for record in records], ["ERROR"])
         for word in words:
@@ -252,7 +252,7 @@ import os; del os.fork""")
     def test_help(self):
         """Each keyword of the classes is a flag, and has its default."""
         text = self.show("--help")
-        flags = [flag for action in program.make_parser()._actions
+        flags = [flag for action in arguments.make_parser()._actions
                  for flag in action.option_strings]
         for word in flags + ["[port]", "8080", "127.0.0.1", "1000", "300",
                              "SIGTERM", "echoserver.client"]:
@@ -263,7 +263,7 @@ import os; del os.fork""")
 
     def test_options_arrive(self):
         """Each flag sets what it is called after."""
-        args = program.make_parser().parse_args(
+        args = arguments.make_parser().parse_args(
             ["0", "-b", "127.0.0.1", "-m", "pool", "-c", "7", "--grace", "1.5",
              "--idle-timeout", "8.5", "--pool-size", "3", "--any-cpu"])
         with program.make_server(args) as server:

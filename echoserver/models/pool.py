@@ -43,6 +43,7 @@ class ThreadPoolEchoServer(EchoServer):
     """
 
     model = "pool"
+    one_cpu = True
     # Threads are cheap while they wait, and more do not gain: with 64 busy
     # connections 64 workers hand over nothing, and beyond that all share one
     # interpreter lock anyway.

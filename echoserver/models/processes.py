@@ -42,11 +42,11 @@ class SharedPeer(Peer):
     cut = shared(5)
     reason_number = shared(6)
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: Any, **options: Any) -> None:
         # anonymous memory is zeroed, shared over a fork, freed with its last
         # user, and comes in pages
         self.cells = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("d")
-        super().__init__(*args)
+        super().__init__(*args, **options)
 
     @property
     def reason(self) -> str:
@@ -83,6 +83,7 @@ class ForkingEchoServer(EchoServer):
     """
 
     model = "processes"
+    descriptors = 2
     peer_class = SharedPeer
 
     def __init__(self, *args: Any, **options: Any) -> None:

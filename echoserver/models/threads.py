@@ -29,6 +29,7 @@ class ThreadingEchoServer(socketserver.ThreadingTCPServer, EchoServer):
     """
 
     model = "threads"
+    one_cpu = True
     daemon_threads = True
     block_on_close = False
     spare_timeout = 1.0

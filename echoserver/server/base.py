@@ -6,13 +6,12 @@
 
 The loop waits (loop.py), the acceptor lets clients in (acceptor.py), the
 connections are listed and judged (connections.py), and all of it comes to an
-end (drain.py).  Here stands who calls whom, and when.
-
-It is a socketserver.TCPServer whose hooks are called in their order
-(get_request, verify_request, process_request, finish_request,
-shutdown_request, close_request) and may be overridden.
+end (drain.py).  Here stands who calls whom: the hooks of socketserver, in
+their order get_request, verify_request, process_request, finish_request,
+shutdown_request, close_request; each may be overridden.
 """
 
+import functools
 import logging
 import socket
 import socketserver
@@ -28,8 +27,7 @@ from .drain import LINGER_TIMEOUT, drain, finish
 from .handler import EchoHandler, Peer, reason_of, uses_turns
 from .loop import Loop
 from .system import ACCEPTED_INHERIT, REUSE_ADDRESS, limit_wait
-from .threads import start_thread
-from .timekeeper import keep_time
+from .timekeeper import keeping_time
 
 __all__ = ["EchoServer"]
 
@@ -45,14 +43,11 @@ class EchoServer(socketserver.TCPServer):
     Methods for the caller, beside those of socketserver.TCPServer:
 
     - start(server_address, ..., **options) -> server, in the background
-    - serve_forever(); handle_request() is for a server whose model is to
-      serve one at a time, or with threads
     - stop(grace=None), from any thread and from a signal handler
     - shutdown(), which also waits for serve_forever() to end
     - server_close(), which drains; leaving a with block calls it
 
-    Methods that may be overridden: those of socketserver.TCPServer, and
-    set_up(request).
+    Methods that may be overridden: those of socketserver.TCPServer.
 
     Class variables that may be overridden, or given as keywords:
 
@@ -61,12 +56,9 @@ class EchoServer(socketserver.TCPServer):
     - idle_timeout: seconds without a byte moved either way; 0 is never
     - grace: seconds that a drain may take
 
-    Instance variables:
-
-    - peers: the Connections, a dict of accepted socket -> Peer
-    - server_address: the real one, also when port 0 was asked for
-    - loop, acceptor: its other parts
-    - turns: whether its handlers do nothing but call Peer.turn()
+    Instance variables: peers, the Connections, a dict of accepted socket ->
+    Peer; loop and acceptor, its other parts; turns, whether its handlers do
+    nothing but call Peer.turn(); server_address, the real one.
 
     ValueError is raised for an option that makes no sense, OSError when the
     address cannot be listened on (socket.gaierror for a name).
@@ -83,7 +75,12 @@ class EchoServer(socketserver.TCPServer):
     # Seconds after which a handler that waits in send() sees that it was cut.
     send_timeout = 0.25
 
+    # What the program asks of a model: its name, the descriptors that a
+    # connection takes, and whether many threads had better share one CPU.
     model = "one at a time"
+    descriptors = 1
+    one_cpu = False
+
     peer_class: Type[Peer] = Peer
     request_queue_size = listening.BACKLOG
     allow_reuse_address = REUSE_ADDRESS
@@ -108,8 +105,10 @@ class EchoServer(socketserver.TCPServer):
                       type(self).finish_request is EchoServer.finish_request)
         self.loop = Loop()
         self.acceptor = Acceptor(self)
+        reply = getattr(RequestHandlerClass, "reply", bytes.upper)
         self.peers = Connections(
-            self.loop, self._make_peer, self.idle_timeout, self.turns,
+            self.loop, functools.partial(self.peer_class, reply=reply),
+            self.idle_timeout, self.turns,
             self.turns and RequestHandlerClass.timeout is None)
         try:
             super().__init__(server_address, RequestHandlerClass,
@@ -127,11 +126,6 @@ class EchoServer(socketserver.TCPServer):
                                  % (name, value))
             setattr(self, name, value)
 
-    def _make_peer(self, request: Any, client_address: Any) -> Peer:
-        return self.peer_class(
-            request, client_address,
-            getattr(self.RequestHandlerClass, "reply", bytes.upper))
-
     # Listening.
 
     def server_bind(self) -> None:
@@ -144,11 +138,8 @@ class EchoServer(socketserver.TCPServer):
         self._listening = True
 
     def adopt(self, listener: socket.socket) -> None:
-        """Serve on a listening socket that somebody else has made.
-
-        Instead of server_bind() and server_activate(), after a constructor
-        with bind_and_activate=False.
-        """
+        """Serve on a listening socket that somebody else has made, in place
+        of server_bind() and server_activate()."""
         self.socket.close()
         self.socket = listener
         self.adopted = True
@@ -168,10 +159,8 @@ class EchoServer(socketserver.TCPServer):
     def start(cls: Type[Self],
               server_address: Tuple[Any, ...] = ("127.0.0.1", 0),
               *args: Any, **options: Any) -> Self:
-        """Return a server that serves in the background, by default on a free
-        port of the loopback interface.  Made for a with block, whose end stops
-        and drains it.
-        """
+        """Return a server that serves in the background, on a free port of
+        the loopback interface; made for a with block, whose end drains it."""
         server = cls(server_address, *args, **options)
         try:
             server.run_in_background()
@@ -247,16 +236,11 @@ class EchoServer(socketserver.TCPServer):
         return request, client_address
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve the connection to its end, in the loop, while others wait:
-        the blocking server that the lesson begins with."""
+        """Serve the connection to its end, in the loop; others wait."""
         if self.draining_since:     # who waited in the backlog has no time
             self.peers.end(self.peers[request], "drain")
-        ended = threading.Event()
-        start_thread(keep_time, self, ended)
-        try:
+        with keeping_time(self):
             self.serve_here(request, client_address)
-        finally:
-            ended.set()
 
     def serve_here(self, request: Any, client_address: Any) -> None:
         """Serve the connection to its end in the calling thread."""
@@ -291,16 +275,10 @@ class EchoServer(socketserver.TCPServer):
             self.peers[request].ends("error")
 
     def shutdown_request(self, request: Any) -> None:
-        """End our side, read what is unread, and close.
-
-        It is a reset after an error, with a reply unanswered, and when bytes
-        came after the end was decided, so that more may be on their way: an
-        end of stream would pass for the end of a whole reply.
-        """
+        """End our side, read what is unread, and close; or reset, where an
+        end of stream would pass for the end of a whole reply."""
         peer = self.peers.get(request)
-        if peer is not None and (
-                peer.unanswered or peer.reason in ("error", "reset")
-                or peer.reason and peer.bytes_in > peer.bytes_in_then):
+        if peer is not None and peer.incomplete:
             self.peers.reset(peer, "error")
         # With its input read to the end, close() alone does all of it.
         if peer is None or not (peer.aborted or peer.at_end):

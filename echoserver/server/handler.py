@@ -142,6 +142,13 @@ class Peer:
         """Whether bytes have been received whose reply is not sent."""
         return self.bytes_in > self.bytes_out
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether its reply is not whole: after an error, and when bytes came
+        after the end was decided, so that more may be on their way."""
+        return (self.unanswered or self.reason in ("error", "reset") or
+                bool(self.reason) and self.bytes_in > self.bytes_in_then)
+
     def fileno(self) -> int:
         """Return the socket's descriptor, for a selector."""
         number: int = self.request.fileno()

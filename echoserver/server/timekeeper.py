@@ -6,18 +6,35 @@ forked child whose parent has been killed has nobody's loop to look after it.
 There a thread keeps the time, for as long as the connection lasts.
 """
 
+import contextlib
 import threading
 from time import monotonic, sleep
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Iterator
+
+from .threads import start_thread
 
 if TYPE_CHECKING:
     import socket
 
     from .base import EchoServer
 
-__all__ = ["keep_time", "keep_time_of_orphan"]
+__all__ = ["keep_time_of_orphan", "keeping_time"]
 
 TICK = 0.05     # seconds between two looks
+
+
+@contextlib.contextmanager
+def keeping_time(server: "EchoServer") -> Iterator[None]:
+    """Have the time kept during the block of a with statement.
+
+    OSError is raised when the system has no means for a thread.
+    """
+    ended = threading.Event()
+    start_thread(keep_time, server, ended)
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def keep_time(server: "EchoServer", ended: threading.Event) -> None:
@@ -26,14 +43,15 @@ def keep_time(server: "EchoServer", ended: threading.Event) -> None:
     due = monotonic() + TICK
     while not ended.wait(TICK):
         now = monotonic()
-        if server.is_ending():
-            began = began or now
-            if now < began + server.grace:
-                peers.end_resting(now, began, server.grace)
-            else:
-                peers.cut_all("drain")
-        elif peers.idle_timeout and now >= due:
-            due = peers.end_idle(now)
+        if not server.is_ending():
+            if peers.idle_timeout and now >= due:
+                due = peers.end_idle(now)
+            continue
+        began = began or now
+        if now < began + server.grace:
+            peers.end_resting(now, began, server.grace)
+        else:
+            peers.cut_all("drain")
 
 
 def keep_time_of_orphan(server: "EchoServer", control: "socket.socket"

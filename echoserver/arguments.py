@@ -45,7 +45,7 @@ to the loopback interface unless told otherwise.
 """
 
 
-def number(kind: Callable[[str], Any], least: float) -> Callable[[str], Any]:
+def number(kind: Any, least: float) -> Callable[[str], Any]:
     """Return an argparse type: a number of that kind, and no less."""
     def parse_number(text: str) -> Any:
         try:

@@ -17,9 +17,8 @@ import types
 from typing import TYPE_CHECKING, Any, List
 
 if TYPE_CHECKING:
-    from .client.connection import Connection
+    from .client.connection import Connection, WrongEcho
     from .client.pool import ConnectionPool, PoolClosed, PoolTimeout
-    from .client.verifier import WrongEcho
     from .server.base import EchoServer
     from .server.handler import EchoHandler
     from .models import (ForkingEchoServer, SelectorEchoServer,
@@ -35,9 +34,8 @@ if hasattr(os, "fork"):
 __version__ = "1.0.0"
 
 _HOMES = {
-    "client.connection": ["Connection"],
+    "client.connection": ["Connection", "WrongEcho"],
     "client.pool": ["ConnectionPool", "PoolClosed", "PoolTimeout"],
-    "client.verifier": ["WrongEcho"],
     "server.handler": ["EchoHandler"],
     "models": ["ForkingEchoServer", "SelectorEchoServer",
                "ThreadingEchoServer", "ThreadPoolEchoServer"],

@@ -1,62 +1,61 @@
-"""A connection to an uppercase echo, with every byte of the reply compared.
+"""A connection to an uppercase echo server, with every byte compared.
 
 The protocol is a byte stream without frames: what comes back is what was sent
-with the ASCII letters in upper case, so a reply is exactly as long as its
-request and can be verified without the server's help.
-
-What was sent is held against what comes back by a Verifier (verifier.py); a
-Connection is the socket above it, dialled, waited for and closed.
-
-Connection.echo() is all that most callers want.  The pipe and the prompt of
-the client program use the four steps it is made of: send(), receive(),
-half_close() and the descriptor, which can be selected on.
+with the ASCII letters in upper case.  A reply is as long as its request, so
+whoever remembers what is in flight can judge each byte as it comes, however
+the stream was split on its way, and without the server's help.
 
 The socket never blocks.  A client that sends everything before it reads locks
 up with any echo as soon as the message outgrows the buffers of both kernels
 (somewhere between 4 and 16 MB), so a message is sent as far as it goes, and
-then both directions are waited for at once.  A small message always goes at
-once; it costs one send, one poll and one recv.
+then both directions are waited for at once.
 """
 
+import errno
 import math
-import os
-import select
 import socket
-import time
-from types import TracebackType
-from typing import List, Optional, Tuple, Type, Union
+from time import perf_counter
+from typing import Any, Callable, List, Optional, Tuple, Type, Union
 
-from ..address import show_address
-from .verifier import EXCERPT, Verifier
+from .connecting import Address, connect, lookup
+from .waiting import READ, WRITE, block, is_ready, ready
 
-__all__ = ["Address", "BLOCK", "Connection", "LONGEST_WAIT", "checked_limit"]
-
-# What socket calls an address: two fields for IPv4 and names, four for IPv6.
-Address = Union[Tuple[str, int], Tuple[str, int, int, int]]
+__all__ = ["BLOCK", "Connection", "WrongEcho", "checked_limit"]
 
 # Bytes moved by one call.  Larger blocks gain nothing measurable, and a
-# Windows kernel would otherwise take a message of any size into its own
-# memory in one go.
+# Windows kernel would take a message of any size into its memory in one go.
 BLOCK = 1 << 18
 
-# Seconds.  On Windows nothing that waits is interrupted by Ctrl-C (gh-74157),
-# so there nothing waits longer at a time.
-LONGEST_WAIT = 0.5 if os.name == "nt" else 1e6
+# Bytes of a difference that are shown: enough to recognise a stale reply or a
+# greeting, too few to fill a log.
+EXCERPT = 16
 
-# Seconds, eleven days: poll() counts milliseconds in an int.
-_LONGEST_LIMIT = 1e6
+
+class WrongEcho(ValueError):
+    """What came back is not what was sent in upper case.
+
+    Attributes: offset, the place of the first wrong byte, counted from the
+    beginning of the stream; sent and got, up to 16 bytes from that place.
+    sent is empty where the server said more than it was asked.
+    """
+
+    def __init__(self, offset: int, sent: bytes, got: bytes) -> None:
+        super().__init__(offset, sent, got)
+        self.offset, self.sent, self.got = offset, sent, got
+
+    def __str__(self) -> str:
+        return ("wrong echo at offset %d: sent %s, got %r; this is not an "
+                "uppercase echo, or something on the way alters the data"
+                % (self.offset, repr(self.sent) if self.sent else "nothing",
+                   self.got))
 
 
 def checked_limit(name: str, seconds: Optional[float]) -> Optional[float]:
-    """Return seconds, or a million if that is less: long enough for all, and
-    for no system too long.  Raise ValueError for what is no limit.
-    """
-    if seconds is None:
-        return None
-    if not seconds >= 0:        # nan, too
+    """Return seconds; raise ValueError for what is no limit."""
+    if seconds is not None and not seconds >= 0:        # nan, too
         raise ValueError("%s must be a number of seconds, or None or 0 for "
                          "no limit, not %r" % (name, seconds))
-    return min(seconds, _LONGEST_LIMIT)
+    return seconds
 
 
 class Connection:
@@ -68,11 +67,10 @@ class Connection:
     address is what socket.create_connection takes.  All addresses of a name
     are tried in the system's order, so localhost works whatever it means.
 
-    timeout, in seconds, limits the dialling of all of them together, and then
-    every silence: a wait in which no byte moves.  It does not limit the whole
-    of a long transfer.  None or 0 is no limit, a million is the longest, and
-    what is less than 0 a ValueError.  Only the resolver takes no timeout; its
-    own limit is in the system's hands.
+    timeout, in seconds, limits the connecting to all of them together, and
+    then every silence: a wait in which no byte moves.  It does not limit the
+    whole of a long transfer.  None or 0 is no limit, and what is less than 0 a
+    ValueError.  Only the resolver's limit is in the system's hands.
 
     Raises, here and in every method, the exceptions of the standard library,
     all of them OSErrors: socket.gaierror for a name, ConnectionRefusedError
@@ -81,48 +79,70 @@ class Connection:
     and TimeoutError for both timeouts (socket.timeout is not one before
     Python 3.10 and is never raised).  WrongEcho is the ValueError beside them.
 
-    A connection serves one thread at a time.
+    A connection serves one thread at a time.  Methods for the caller: echo(),
+    finish(), is_stale() and close(), also at the end of a with block; for one
+    that waits by itself send(), receive(), half_close() and fileno(); for a
+    task of a Loop exchange(), and in place of the connecting connected, which
+    connect() has returned.
 
-    Methods for the caller:
+    Attributes:
 
-    - echo(data) -> the reply
-    - close(), also at the end of a with block
-    - is_stale() -> whether it is fit for another echo()
-
-    Methods for a caller that waits by itself:
-
-    - send(data) -> the number of bytes taken
-    - receive() -> the bytes that have come, None for none, b"" at the end
-    - half_close()
-    - finish() -> the rest of the reply
-    - fileno() -> int, for a selector
-
-    Attributes: address, timeout (may be changed at any time), owed, closed.
+    - address, and name, the same as text
+    - timeout, which may be changed at any time
+    - in_flight: the number of bytes without their reply
+    - silence: the seconds since a byte came, or since the first of those in
+      flight was sent
+    - half_closed, closed: whether this side has ended its stream, or all
     """
 
-    def __init__(self, address: Address,
-                 timeout: Optional[float] = None) -> None:
+    def __init__(self, address: Address, timeout: Optional[float] = None,
+                 connected: Optional[Tuple[socket.socket, str]] = None,
+                 ) -> None:
         self.address = address
         self.timeout = timeout
-        self._verifier = Verifier()
-        self._socket = _dial(address, self._timeout)
+        self.half_closed = False
+        self._socket, self.name = connected or block(
+            connect(address, lookup(address), timeout))
+        # One bytearray and not a list of blocks: blocks of a few bytes each
+        # would cost many times their content, and a bytearray gives up its
+        # front without moving the rest.
+        self._unanswered = bytearray()
+        self._verified = 0
+        self._silent_since = perf_counter()
 
     @property
     def timeout(self) -> Optional[float]:
-        """The limit of each silence, in seconds."""
         return self._timeout
 
     @timeout.setter
     def timeout(self, seconds: Optional[float]) -> None:
         self._timeout = checked_limit("timeout", seconds)
 
+    @property
+    def in_flight(self) -> int:
+        return len(self._unanswered)
+
+    @property
+    def silence(self) -> float:
+        return perf_counter() - self._silent_since
+
+    @property
+    def closed(self) -> bool:
+        return self.fileno() < 0
+
     def __enter__(self) -> "Connection":
         return self
 
-    def __exit__(self, kind: Optional[Type[BaseException]],
-                 value: Optional[BaseException],
-                 traceback: Optional[TracebackType]) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the socket, for a selector."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close this side at once.  Closing again does nothing."""
+        self._socket.close()
 
     def echo(self, data: bytes) -> bytes:
         """Send data and return its reply, which has been compared with it.
@@ -132,175 +152,134 @@ class Connection:
         """
         if self.closed:
             raise ValueError("this connection to %s is closed; make another"
-                             % show_address(self.address))
-        rest = memoryview(data).cast("B")
+                             % self.name)
         try:
-            return self._exchange(rest)
+            return block(self.exchange(data))
         except BaseException:
             self.close()
             raise
 
-    def _exchange(self, rest: memoryview) -> bytes:
+    async def exchange(self, data: bytes) -> bytes:
+        """Do the same, but leave the closing to the caller."""
+        rest = memoryview(data).cast("B")
         parts: List[bytes] = []
-        while rest or self.owed:
+        while rest or self._unanswered:
             if rest:
                 rest = rest[self.send(rest):]
-            self._wait(sending=bool(rest))
-            parts.append(self.receive() or b"")
+            part = await self._next(READ | WRITE if rest else READ)
+            if part == b"":
+                raise self.ended_early()
+            parts.append(part or b"")
         return b"".join(parts)
 
     def finish(self) -> bytes:
-        """Say that no more will be sent; return the reply up to its end.
-
-        The connection is closed afterwards, whatever happens.
-        """
+        """Say that no more will be sent; return the reply up to its end, and
+        close the connection, whatever happens."""
         with self:
             self.half_close()
-            parts: List[bytes] = []
-            while True:
-                self._wait(sending=False)
-                data = self.receive()
-                if data == b"":
-                    return b"".join(parts)
-                parts.append(data or b"")
+            return block(self._read_to_the_end())
 
-    @property
-    def owed(self) -> int:
-        """The number of bytes that were sent and have not come back."""
-        return self._verifier.owed
+    async def _read_to_the_end(self) -> bytes:
+        parts: List[bytes] = []
+        part = await self._next(READ)
+        while part != b"":
+            parts.append(part or b"")
+            part = await self._next(READ)
+        return b"".join(parts)
 
-    @property
-    def closed(self) -> bool:
-        """Whether this side has closed the connection."""
-        return self._socket.fileno() < 0
-
-    def fileno(self) -> int:
-        """Return the descriptor of the socket, which never blocks."""
-        return self._socket.fileno()
-
-    def send(self, data: Union[bytes, memoryview]) -> int:
-        """Send as much of data as goes without waiting; return how much."""
-        try:
-            count = self._socket.send(data[:BLOCK])
-        except BlockingIOError:
-            return 0
-        self._verifier.sent(data[:count])
-        return count
-
-    def receive(self) -> Optional[bytes]:
-        """Return what has come, compared; None for nothing yet, b"" at the
-        end of the stream.
-
-        The answer is RawIOBase.read's.  An end with bytes still owed raises
-        ConnectionError.  A little more than is owed is asked for, so that a
-        server that says too much is caught at once where that came along.
-        """
-        try:
-            data = self._socket.recv(min(self.owed, BLOCK) + EXCERPT)
-        except BlockingIOError:
-            return None
-        if data:
-            self._verifier.got(data)
-        elif self.owed:
-            raise ConnectionError(
-                "%s ended the stream with %d bytes unanswered; look into its "
-                "log for the reason" % (show_address(self.address), self.owed))
-        return data
-
-    def half_close(self) -> None:
-        """Tell the server that no more will be sent (a FIN)."""
-        self._socket.shutdown(socket.SHUT_WR)
+    async def _next(self, events: int) -> Optional[bytes]:
+        """Return receive(), when ready for one of events."""
+        end = perf_counter() + (self.timeout or math.inf)
+        if not await ready(self, events, end):
+            raise self.fell_silent()
+        return self.receive()
 
     def is_stale(self) -> bool:
         """Return whether another echo() would fail or be misled.
 
-        True if it is closed, if bytes are owed, or if there is anything to
-        read: the end of the stream, an error, or bytes nobody asked for.
+        True if either side has ended its stream, if bytes are in flight, or
+        if there is anything to read: an error, or bytes nobody asked for.
         """
-        return (self.closed or self.owed > 0
-                or _ready(self._socket, False, 0))
+        return (self.closed or self.half_closed or self.in_flight > 0
+                or is_ready(self, READ, 0))
 
-    def close(self) -> None:
-        """Close this side at once.  Closing again does nothing."""
-        self._socket.close()
-
-    def _wait(self, sending: bool) -> None:
-        if not _ready(self._socket, sending, self._timeout or None):
-            raise TimeoutError(
-                "%s was silent for %g s with %d bytes unanswered; if it is "
-                "only slow, allow a longer timeout"
-                % (show_address(self.address), self.timeout or 0, self.owed))
-
-
-if hasattr(select, "poll"):
-    def _ready(s: socket.socket, sending: bool,
-               timeout: Optional[float]) -> bool:
-        poll = select.poll()
-        poll.register(s, select.POLLIN | (select.POLLOUT if sending else 0))
-        return bool(poll.poll(None if timeout is None else timeout * 1000))
-else:
-    def _ready(s: socket.socket, sending: bool,
-               timeout: Optional[float]) -> bool:
-        deadline = time.monotonic() + (math.inf if timeout is None
-                                       else timeout)
-        while True:
-            left = max(deadline - time.monotonic(), 0)
-            found = select.select([s], [s] if sending else [], [],
-                                  min(left, LONGEST_WAIT))
-            if found[0] or found[1] or not left:
-                return bool(found[0] or found[1])
-
-
-def _dial(address: Address, timeout: Optional[float]) -> socket.socket:
-    """Return a socket connected to the first address that answers.
-
-    Like socket.create_connection, whose timeout however is for each address:
-    a name with four of them would take four times as long.  Here each has an
-    equal share of what is left.
-    """
-    host, port = address[:2]
-    try:
-        found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-    except UnicodeError:
-        # The idna codec's way to say that no such name can exist.
-        raise socket.gaierror(socket.EAI_NONAME,
-                              "Not a host name") from None
-    start = time.monotonic()
-    failure: OSError = socket.gaierror(socket.EAI_NONAME, "No address")
-    for tried, (family, kind, proto, _, place) in enumerate(found):
-        share = None
-        if timeout:
-            left = timeout - (time.monotonic() - start)
-            share = max(left / (len(found) - tried), 0.001)
+    def news(self) -> Optional[Exception]:
+        """Return what has become of a connection with nothing in flight, None
+        for nothing: it can only be the end, or wrong."""
         try:
-            return _connect(socket.socket(family, kind, proto), place, share)
-        except socket.timeout:
-            failure = TimeoutError(
-                "%s did not answer within %g s; something may be dropping "
-                "its packets" % (show_address(address), timeout or 0))
+            return None if self.receive() is None else self.ended_early()
+        except (OSError, WrongEcho) as error:
+            return error
+
+    def half_close(self) -> None:
+        """Tell the server that no more will be sent (a FIN)."""
+        self.half_closed = True
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def send(self, data: Union[bytes, memoryview]) -> int:
+        """Send as much of data as goes without waiting; return how much."""
+        count = self._try(self._socket.send, data[:BLOCK]) or 0
+        if not self._unanswered:
+            self._silent_since = perf_counter()
+        self._unanswered += data[:count]
+        return count
+
+    def receive(self) -> Optional[bytes]:
+        """Return what has come, compared; None for nothing yet, b"" at the
+        end of the stream, as RawIOBase.read() does."""
+        # A little more, so that a server that says too much is caught at once.
+        data: Optional[bytes] = self._try(
+            self._socket.recv, min(len(self._unanswered), BLOCK) + EXCERPT)
+        if data:
+            self._compare(data)
+        elif data is not None and self._unanswered:
+            raise self.ended_early()
+        return data
+
+    def _try(self, call: Callable[[Any], Any], argument: Any) -> Any:
+        """Return what the socket answers, None where it would have to wait."""
+        try:
+            return call(argument)
+        except BlockingIOError:
+            return None
         except OSError as error:
-            failure = error
-    try:
-        raise failure
-    finally:
-        # The traceback holds this frame: without this it would hold itself.
-        del failure
+            failure = self._failed(
+                type(error), "cut the connection (%s)" % error.strerror,
+                "the server, or something in between, gave it up")
+            if error.errno == errno.EPIPE:
+                # The server had ended its stream; a cut shows as a reset.
+                failure = self.ended_early()
+            elif error.errno == errno.ETIMEDOUT:
+                failure = self.fell_silent()
+            failure.errno = error.errno
+            raise failure from None
 
+    def _compare(self, data: bytes) -> None:
+        size = len(data)
+        due = self._unanswered[:size].upper()
+        if due != data:
+            # More than was sent is wrong too: an echo adds nothing.
+            at = next((i for i, pair in enumerate(zip(due, data))
+                       if pair[0] != pair[1]), len(due))
+            raise WrongEcho(self._verified + at,
+                            bytes(self._unanswered[at:at + EXCERPT]),
+                            data[at:at + EXCERPT])
+        del self._unanswered[:size]
+        self._verified += size
+        self._silent_since = perf_counter()
 
-def _connect(s: socket.socket, place: Tuple[object, ...],
-             timeout: Optional[float]) -> socket.socket:
-    try:
-        s.settimeout(timeout)
-        s.connect(place)
-        if s.getsockname() == place:
-            # With no listener, a loopback port that the system hands out to
-            # callers can be met by the caller itself (RFC 793, simultaneous
-            # open), whose echo would then be its own words.
-            raise ConnectionRefusedError("the socket has met itself")
-        s.setblocking(False)
-        # Or a message of two segments waits 40 ms for a delayed ACK.
-        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except BaseException:
-        s.close()
-        raise
-    return s
+    def ended_early(self) -> OSError:
+        """Return the error for a server that has ended its stream."""
+        return self._failed(ConnectionError, "ended the stream", "it may be "
+                            "stopping, or have a limit on idle time")
+
+    def fell_silent(self) -> OSError:
+        """Return the error for a server that is silent for too long."""
+        return self._failed(TimeoutError, "did not answer", "if it is only "
+                            "slow, allow it a longer timeout")
+
+    def _failed(self, kind: Type[OSError], what: str, advice: str) -> OSError:
+        count = len(self._unanswered)
+        return kind("%s %s, after %.3f s of silence, with %s unanswered; %s" % (
+            self.name, what, self.silence,
+            "%d bytes" % count if count else "nothing", advice))

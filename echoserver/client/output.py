@@ -1,0 +1,63 @@
+"""What the client program says: results on standard output, all else on
+standard error."""
+
+import os
+import select
+import sys
+
+__all__ = ["StreamError", "expressible", "flush", "put", "tell", "write"]
+
+
+class StreamError(Exception):
+    """A standard stream cannot be used; the arguments say which, and why."""
+
+
+def _unwritable(error: OSError) -> StreamError:
+    return StreamError("standard output cannot be written", error)
+
+
+def expressible(text: str) -> str:
+    """Return text, with what standard output cannot express escaped."""
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8",
+                                                          "backslashreplace")
+    encoding = sys.stdout.encoding or "ascii"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def put(text: str, end: str = "\n") -> None:
+    """Print text on standard output, at once and in full."""
+    sys.stdout.write(expressible(text) + end)
+    flush()
+
+
+def flush() -> None:
+    """Flush standard output, also where somebody who shares it has made it
+    non-blocking (O_NONBLOCK is the open file's, not the process')."""
+    while True:
+        try:
+            sys.stdout.flush()
+            return
+        except BlockingIOError:
+            select.select([], [sys.stdout], [])
+        except OSError as error:
+            raise _unwritable(error) from None
+
+
+def write(data: bytes) -> None:
+    """Write data to descriptor 1, in full."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(1, rest):]
+        except BlockingIOError:
+            select.select([], [1], [])
+        except OSError as error:
+            raise _unwritable(error) from None
+
+
+def tell(text: str, end: str = "\n") -> None:
+    """Print text on standard error, if that takes it."""
+    try:
+        print(text, file=sys.stderr, end=end, flush=True)
+    except OSError:
+        pass

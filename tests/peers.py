@@ -12,8 +12,8 @@ import threading
 
 from .support import PATIENCE
 
-__all__ = ["Peer", "after", "banner", "corrupt", "cut", "echo", "end", "mute",
-           "nobody", "play", "take", "verbatim"]
+__all__ = ["Peer", "after", "banner", "corrupt", "cut", "deaf", "echo", "end",
+           "mute", "nobody", "play", "take", "verbatim"]
 
 
 class Peer:
@@ -101,6 +101,22 @@ def nobody():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()
+
+
+def deaf(test):
+    """Return an address where a connection attempt is not answered: a kernel
+    whose backlog is full drops it."""
+    listener = socket.socket()
+    test.addCleanup(listener.close)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    error = None
+    while not error:
+        waiting = socket.socket()
+        test.addCleanup(waiting.close)
+        waiting.settimeout(0.05)
+        error = waiting.connect_ex(listener.getsockname())
+    return listener.getsockname()
 
 
 def take(connection, count):

@@ -1,70 +1,81 @@
-"""Connection and Verifier."""
+"""Connection."""
 
+import math
 import os
+import signal
 import socket
 import threading
 import unittest
 from unittest import mock
 
-from echoserver.client import connection as module
-from echoserver.client.connection import Connection
-from echoserver.client.verifier import Verifier, WrongEcho
+from echoserver import Connection, WrongEcho
+from echoserver.client.connecting import connect, lookup
+from echoserver.client.connection import BLOCK
+from echoserver.client.waiting import READ, is_ready
 
 from . import peers
 from .support import PATIENCE, TestCase
 
 
-class VerifierTests(unittest.TestCase):
+class VerifyingTests(TestCase):
+    """What comes back is held against what was sent."""
 
     def setUp(self):
-        self.verifier = Verifier()
+        super().setUp()
+        ours, self.server = socket.socketpair()
+        ours.setblocking(False)
+        self.connection = Connection(("name", 1), None, (ours, "name:1"))
+        self.addCleanup(ours.close)
+        self.addCleanup(self.server.close)
+
+    def got(self, data):
+        self.server.sendall(data)
+        return self.connection.receive()
 
     def wrong(self, data):
         with self.assertRaises(WrongEcho) as caught:
-            self.verifier.got(data)
+            self.got(data)
         return caught.exception
 
     def test_got_in_pieces(self):
         """The reply may be cut anywhere, whatever the requests were."""
-        self.verifier.sent(b"abc")
-        self.verifier.sent(b"def")
+        self.connection.send(b"abc")
+        self.connection.send(b"def")
         for piece in b"A", b"BCD", b"EF":
-            self.verifier.got(piece)
-        self.assertEqual(self.verifier.owed, 0)
-        self.assertEqual(self.verifier.verified, 6)
+            self.assertEqual(self.got(piece), piece)
+        self.assertEqual(self.connection.in_flight, 0)
 
-    def test_owed_counts_what_is_in_flight(self):
-        """owed is what was sent less what has come back."""
-        self.verifier.sent(b"abc")
-        self.verifier.got(b"A")
-        self.assertEqual(self.verifier.owed, 2)
+    def test_in_flight(self):
+        """It is what was sent less what has come back."""
+        self.connection.send(b"abc")
+        self.got(b"A")
+        self.assertEqual(self.connection.in_flight, 2)
 
     def test_got_every_byte_value(self):
         """Only a to z change, not other letters of some character set."""
-        self.verifier.sent(bytes(range(256)))
-        self.verifier.got(bytes(c - 32 if 97 <= c <= 122 else c
-                                for c in range(256)))
+        self.connection.send(bytes(range(256)))
+        self.got(bytes(c - 32 if 97 <= c <= 122 else c for c in range(256)))
 
     def test_difference_is_located_in_the_stream(self):
         """offset counts from the beginning, sent and got begin there."""
-        self.verifier.sent(b"abc")
-        self.verifier.got(b"ABC")
-        self.verifier.sent(b"defghi")
-        self.verifier.got(b"DE")
+        self.connection.send(b"abc")
+        self.got(b"ABC")
+        self.connection.send(b"defghi")
+        self.got(b"DE")
         error = self.wrong(b"FxHI")
         self.assertEqual((error.offset, error.sent, error.got),
                          (6, b"ghi", b"xHI"))
 
     def test_difference_shows_little(self):
         """A large block is not shown in full."""
-        self.verifier.sent(b"a" * 1000)
+        self.connection.send(b"a" * 1000)
         error = self.wrong(b"a" * 1000)
         self.assertEqual((error.sent, error.got), (b"a" * 16, b"a" * 16))
         self.assertLess(len(str(error)), 200)
 
-    def test_more_than_owed(self):
+    def test_more_than_was_sent(self):
         """A byte that nobody asked for is wrong, at the end of what is."""
-        self.verifier.sent(b"abc")
+        self.connection.send(b"abc")
         error = self.wrong(b"ABC\n")
         self.assertEqual((error.offset, error.sent, error.got),
                          (3, b"", b"\n"))
@@ -72,12 +83,12 @@ class VerifierTests(unittest.TestCase):
 
     def test_unchanged_lower_case(self):
         """What a plain echo sends back is wrong."""
-        self.verifier.sent(b"ABc")
+        self.connection.send(b"ABc")
         self.assertEqual(self.wrong(b"ABc").offset, 2)
 
     def test_message_is_printable(self):
         """Control characters and bytes beyond ASCII are escaped."""
-        self.verifier.sent(b"a")
+        self.connection.send(b"a")
         text = str(self.wrong(b"\x1b\xff"))
         self.assertTrue(text.isprintable() and max(text) < "\x7f", text)
 
@@ -103,7 +114,7 @@ class ConnectionTests(TestCase):
             self.assertEqual(connection.echo(b"hello"), b"HELLO")
             self.assertEqual(connection.echo(b"W\xc3\xb6rld"), b"W\xc3\xb6RLD")
             self.assertEqual(connection.echo(b""), b"")
-            self.assertEqual(connection.owed, 0)
+            self.assertEqual(connection.in_flight, 0)
         self.assertTrue(connection.closed)
 
     def test_echo_without_timeout(self):
@@ -140,8 +151,9 @@ class ConnectionTests(TestCase):
     def test_echo_without_delay(self):
         """Nagle's algorithm is off."""
         with self.dial(peers.echo) as connection:
-            self.assertTrue(connection._socket.getsockopt(
-                socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            with socket.socket(fileno=os.dup(connection.fileno())) as s:
+                self.assertTrue(s.getsockopt(socket.IPPROTO_TCP,
+                                             socket.TCP_NODELAY))
 
     def fails(self, script, kind, timeout=PATIENCE):
         """Check that echo(b"abc") raises kind and leaves it closed."""
@@ -184,29 +196,33 @@ class ConnectionTests(TestCase):
     def test_echo_silence(self):
         """Silence for longer than timeout raises TimeoutError."""
         error = self.fails(peers.mute, TimeoutError, timeout=0.05)
-        self.assertIn("silent for 0.05 s with 3 bytes", str(error))
+        self.assertRegex(str(error), "did not answer, after 0[.][0-9]+ s of "
+                         "silence, with 3 bytes unanswered")
 
     def test_echo_slow_but_not_silent(self):
         """timeout limits each silence and not their sum."""
-        waits = []
-
-        def ready(s, sending, timeout):
-            waits.append(timeout)
-            return real(s, sending, timeout)
-        real = module._ready
-        with mock.patch.object(module, "_ready", ready):
-            self.test_echo_of_a_dribbling_server()
-        self.assertGreater(len(waits), 1)
-        self.assertEqual(set(waits), {PATIENCE})
+        def script(connection):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for byte in peers.take(connection, 50).upper():
+                connection.sendall(bytes([byte]))
+        ends, answer = [], None
+        with self.dial(script) as connection:
+            task = connection.exchange(b"ab" * 25)
+            with self.assertRaises(StopIteration):
+                while True:
+                    file, events, end = task.send(answer)
+                    ends.append(end)
+                    answer = is_ready(file, events, end)
+        self.assertGreater(len(ends), 1)
+        self.assertEqual(ends, sorted(set(ends)))
 
     def test_echo_interrupted(self):
         """Any exception closes the connection, KeyboardInterrupt too."""
-        connection = self.dial(peers.echo)
-        with mock.patch.object(module, "_ready",
-                               side_effect=KeyboardInterrupt):
-            with self.assertRaises(KeyboardInterrupt):
-                connection.echo(b"abc")
-        self.assertTrue(connection.closed)
+        def script(connection):
+            connection.recv(1)
+            os.kill(os.getpid(), signal.SIGINT)
+            peers.mute(connection)
+        self.fails(script, KeyboardInterrupt)
 
     def test_echo_when_closed(self):
         """A closed connection says what to do."""
@@ -227,7 +243,7 @@ class ConnectionTests(TestCase):
         """Nothing to read is None, and the end of the stream b""."""
         connection = self.dial(peers.end)
         self.assertIn(connection.receive(), (None, b""))
-        connection._wait(sending=False)
+        is_ready(connection, READ, math.inf)
         self.assertEqual(connection.receive(), b"")
         with self.dial(peers.mute) as connection:
             self.assertIsNone(connection.receive())
@@ -238,13 +254,13 @@ class ConnectionTests(TestCase):
             listener.bind(("127.0.0.1", 0))
             listener.listen(1)
             with Connection(listener.getsockname(), PATIENCE) as connection:
-                block = bytes(module.BLOCK * 2)
+                block = bytes(BLOCK * 2)
                 total, count = 0, connection.send(block)
-                self.assertLessEqual(count, module.BLOCK)
+                self.assertLessEqual(count, BLOCK)
                 while count:
                     total += count
                     count = connection.send(block)
-                self.assertEqual(connection.owed, total)
+                self.assertEqual(connection.in_flight, total)
 
     def test_is_stale(self):
         """The end, a cut, stray bytes and owed bytes make it stale."""
@@ -259,7 +275,7 @@ class ConnectionTests(TestCase):
             go = threading.Event()
             with self.dial(peers.after(0, script, go)) as connection:
                 go.set()
-                connection._wait(sending=False)
+                is_ready(connection, READ, math.inf)
                 self.assertTrue(connection.is_stale())
 
     def test_timeout_that_cannot_be(self):
@@ -290,46 +306,48 @@ class ConnectionTests(TestCase):
 
     def answering(self, *places):
         """Let every name resolve to places, 127.0.0.1 and a port each."""
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", place)
-                 for place in places]
-        return mock.patch.object(module.socket, "getaddrinfo",
-                                 return_value=found)
+        return mock.patch("socket.getaddrinfo", return_value=[
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", place)
+            for place in places])
 
     def test_dial_every_address(self):
         """Where the first address refuses, the second is tried."""
         with self.answering(peers.nobody(), self.play(peers.echo)):
             with Connection(("name", 1), PATIENCE) as connection:
                 self.assertEqual(connection.echo(b"abc"), b"ABC")
+                self.assertEqual(connection.name, "name:1 (127.0.0.1)")
 
     def test_dial_all_addresses_fail(self):
-        """Where all fail, the last one's error is raised."""
-        with self.answering(peers.nobody(), peers.nobody()):
-            with self.assertRaises(ConnectionRefusedError):
-                Connection(("name", 1))
+        """Where all fail, what says most is raised: an answer, then silence,
+        then the last of the others."""
+        refused = peers.nobody()
+        deaf = peers.deaf(self)
+        unreachable = "255.255.255.255", 1
+        for kind, places in (
+                (ConnectionRefusedError, [refused, refused]),
+                (ConnectionRefusedError, [refused, deaf, unreachable]),
+                (TimeoutError, [deaf, unreachable])):
+            with self.answering(*places), self.assertRaises(kind):
+                Connection(("name", 1), 0.1)
 
     def test_dial_timeout_is_one_for_all_addresses(self):
         """Addresses share the timeout, and TimeoutError is what is raised."""
-        shares = []
-
-        def connect(s, place, timeout):
-            s.close()
-            shares.append(timeout)
-            raise socket.timeout("timed out")
-        with self.answering(("192.0.2.1", 1), ("192.0.2.2", 1)), \
-                mock.patch.object(module, "_connect", connect), \
-                mock.patch.object(module.time, "monotonic",
-                                  side_effect=[0.0, 0.0, 2.0]):
-            with self.assertRaisesRegex(TimeoutError, "name:1.* 5 s"):
-                Connection(("name", 1), 5)
-        self.assertEqual(shares, [2.5, 3.0])
+        place = (socket.AF_INET, socket.SOCK_STREAM, 0, "", peers.deaf(self))
+        task = connect(("name", 1), [place] * 2, 5)
+        with mock.patch("echoserver.client.connecting.perf_counter",
+                        side_effect=[0.0, 0.0, 2.0, 5.0]):
+            self.assertEqual(task.send(None)[2], 2.5)
+            self.assertEqual(task.send(False)[2], 5.0)
+            with self.assertRaisesRegex(TimeoutError, "name:1.* 5.000 s"):
+                task.send(False)
 
     def test_dial_does_not_meet_itself(self):
         """A socket that has connected to itself counts as refused."""
         class Own(socket.socket):
-            def connect(self, place):
+            def connect_ex(self, place):
                 self.bind(place)
-                super().connect(place)
-        with mock.patch.object(module.socket, "socket", Own):
+                return super().connect_ex(place)
+        with mock.patch("socket.socket", Own):
             with self.assertRaises(ConnectionRefusedError):
                 Connection(peers.nobody(), PATIENCE)
 
@@ -343,3 +361,21 @@ class ConnectionTests(TestCase):
             self.skipTest("no IPv6 here")
         listener.listen(1)
         Connection(listener.getsockname(), PATIENCE).close()
+
+    def test_zone_of_an_address(self):
+        """It is not lost in the lookup."""
+        self.assertEqual([place[4] for place in lookup(("fe80::1", 80, 0, 7))],
+                         [("fe80::1", 80, 0, 7)])
+
+    def test_port_that_cannot_be(self):
+        """It is the OverflowError of socket.connect(), not another port."""
+        for port in -1, 65536, 84537:
+            with self.assertRaisesRegex(OverflowError, "0-65535"):
+                Connection(("127.0.0.1", port), PATIENCE)
+
+    def test_no_host(self):
+        """None is this host, as for socket.create_connection()."""
+        port = self.play(peers.echo)[1]
+        with Connection((None, port), PATIENCE) as connection:
+            self.assertEqual(connection.echo(b"abc"), b"ABC")
+            self.assertRegex(connection.name, "^localhost:%d " % port)

@@ -1,8 +1,8 @@
 """ConnectionPool."""
 
-import gc
-import linecache
+import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -10,31 +10,12 @@ import unittest
 import warnings
 from unittest import mock
 
-from echoserver.client import pool as module
-from echoserver.client.verifier import WrongEcho
-from echoserver.client.pool import ConnectionPool, PoolClosed, PoolTimeout
+from echoserver import ConnectionPool, PoolClosed, PoolTimeout, WrongEcho
 
 from . import peers
 from .support import PATIENCE, TestCase, until
 
-
-def striking_in(path, countdown):
-    """Return a trace function that raises KeyboardInterrupt at the line
-    of the module at path with which the countdown ends.
-
-    Not at a with: its end is a line event, too, but at a place where the
-    interpreter (3.10 and later, bpo-29988) handles no signal.
-    """
-    def trace(frame, event, argument):
-        if frame.f_code.co_filename != path:
-            return None
-        line = linecache.getline(path, frame.f_lineno)
-        if event == "line" and not line.lstrip().startswith("with "):
-            countdown[0] -= 1
-            if countdown[0] == -1:
-                raise KeyboardInterrupt
-        return trace
-    return trace
+CLOCK = "echoserver.client.pool.perf_counter"
 
 
 class PoolTestCase(TestCase):
@@ -54,9 +35,9 @@ class PoolTestCase(TestCase):
         self.addCleanup(thread.join, PATIENCE)
         return thread
 
-    def waiter(self, pool):
+    def borrower(self, pool):
         """Start a thread that wants a connection; return its fate, a list,
-        when it waits in the pool."""
+        and the thread."""
         fate = []
 
         def borrow():
@@ -65,17 +46,20 @@ class PoolTestCase(TestCase):
                     fate.append(connection.echo(b"abc"))
             except Exception as error:
                 fate.append(error)
-        waiting = len(pool._share().returned._waiters)
-        fate_thread = self.begin(borrow)
-        until(lambda: len(pool._share().returned._waiters) > waiting
-              or not fate_thread.is_alive(), "the thread to wait")
-        return fate, fate_thread
+        return fate, self.begin(borrow)
+
+    def waiter(self, pool):
+        """The same, and wait until it waits for one to be given back."""
+        fate, thread = self.borrower(pool)
+        until(lambda: sys._current_frames()[thread.ident].f_code.co_name
+              == "wait", "the thread to wait")
+        return fate, thread
 
     def assertAllFree(self, pool):
-        """Check that no slot is taken and no lock held."""
-        share = pool._share()
-        self.assertFalse(share.lock._is_owned())
-        self.assertEqual(len(share.taken), 0)
+        """Check that as many connections can be had as there may be."""
+        with contextlib.ExitStack() as stack:
+            for _ in range(pool.max_size):
+                stack.enter_context(pool.connection())
 
 
 class LendingTests(PoolTestCase):
@@ -104,11 +88,30 @@ class LendingTests(PoolTestCase):
         self.pool(max_size=5)
         self.assertEqual(self.peer.accepted, 0)
 
+    def test_defaults(self):
+        """They are what the signature says."""
+        pool = ConnectionPool(("127.0.0.1", 8080))
+        self.assertEqual((pool.max_size, pool.timeout, pool.max_idle),
+                         (10, 10, 60))
+
     def test_timeout_is_the_connections_too(self):
-        """After dialling, timeout is for silence, in full."""
-        pool = self.pool(timeout=7)
+        """After the connecting, timeout is for silence, in full."""
+        for timeout in 7, None, 0:
+            pool = self.pool(timeout=timeout)
+            with pool.connection() as connection:
+                self.assertEqual(connection.timeout, timeout)
+
+    def test_what_a_borrower_changed(self):
+        """It is not lent on: neither a timeout nor a half-close."""
+        pool = self.pool(max_size=1, timeout=7)
+        with pool.connection() as first:
+            first.timeout = 0.001
         with pool.connection() as connection:
+            self.assertIs(connection, first)
             self.assertEqual(connection.timeout, 7)
+            connection.half_close()
+        with pool.connection() as connection:
+            self.assertEqual(connection.echo(b"abc"), b"ABC")
 
     def test_size_that_cannot_be(self):
         """A pool without slots is a mistake."""
@@ -133,40 +136,26 @@ class LendingTests(PoolTestCase):
         self.assertEqual(fate, [b"ABC"])
 
     def test_hard_maximum(self):
-        """100 threads, 1,000 checkouts each, and 8 connections in all.
-
-        Counted at the server; every 100th checkout is used, so that the
-        pool is the busy part.
-        """
-        if hasattr(os, "sched_setaffinity"):
-            # Threads begin where their maker is: on one CPU, which spares
-            # the interpreter lock its way to and fro.
-            cpus = os.sched_getaffinity(0)
-            self.addCleanup(os.sched_setaffinity, 0, cpus)
-            os.sched_setaffinity(0, {min(cpus)})
+        """32 threads, 50 checkouts each, and 8 connections in all, counted at
+        the server."""
         pool = self.pool(max_size=8)
         failures = []
-        checkouts = [0] * 100
         start = threading.Event()
 
         def borrow(me):
             start.wait(PATIENCE)
             try:
-                for i in range(1000):
+                for i in range(50):
                     with pool.connection() as connection:
-                        checkouts[me] += 1
-                        if i % 100 == me:
-                            data = b"%d of %d" % (i, me)
-                            self.assertEqual(connection.echo(data),
-                                             data.upper())
+                        data = b"%d of %d" % (i, me)
+                        self.assertEqual(connection.echo(data), data.upper())
             except Exception as error:
                 failures.append(error)
-        threads = [self.begin(borrow, me) for me in range(100)]
+        threads = [self.begin(borrow, me) for me in range(32)]
         start.set()
         for thread in threads:
             thread.join(PATIENCE)
         self.assertEqual(failures, [])
-        self.assertEqual(checkouts, [1000] * 100)
         self.assertLessEqual(self.peer.accepted, 8)
         self.assertAllFree(pool)
 
@@ -182,18 +171,6 @@ class WaitingTests(PoolTestCase):
         self.assertEqual(fate, [b"ABC"])
         self.assertEqual(self.peer.accepted, 1)
 
-    def test_slot_that_is_lost(self):
-        """Nobody is told of a slot that an interrupt has freed, but who waits
-        finds it."""
-        pool = self.pool(max_size=1)
-        lost = module._Slot()
-        pool._share().taken.add(lost)
-        with mock.patch.object(module, "LONGEST_SLEEP", 0.01):
-            fate, thread = self.waiter(pool)
-            del lost
-            thread.join(PATIENCE / 2)
-        self.assertEqual(fate, [b"ABC"])
-
     def test_timeout(self):
         """PoolTimeout, a TimeoutError, says what to do."""
         pool = self.pool(max_size=1, timeout=0.05)
@@ -204,86 +181,30 @@ class WaitingTests(PoolTestCase):
         self.assertTrue(issubclass(PoolTimeout, TimeoutError))
         self.assertAllFree(pool)
 
-    def test_timeout_of_dialling(self):
-        """Waiting and dialling have one deadline, and then PoolTimeout."""
-        given = []
-
-        def dial(address, timeout):
-            given.append(timeout)
-            raise TimeoutError("no answer")
-        pool = ConnectionPool(("127.0.0.1", 8080), timeout=5)
-        with mock.patch.object(module, "Connection", dial), \
-                mock.patch.object(module.time, "monotonic",
-                                  side_effect=[100.0, 103.0]):
-            with self.assertRaisesRegex(PoolTimeout, "no answer"):
+    def test_timeout_of_connecting(self):
+        """Waiting and connecting have one deadline, and then PoolTimeout."""
+        pool = ConnectionPool(peers.deaf(self), timeout=PATIENCE)
+        with mock.patch(CLOCK, side_effect=[100, 100, PATIENCE + 99.9]):
+            with self.assertRaisesRegex(PoolTimeout,
+                                        "a slot was free, but") as caught:
                 with pool.connection():
-                    self.fail("lent what was not dialled")
-        self.assertEqual(given, [2.0])
+                    self.fail("lent what was not connected")
+        seconds = re.search("within ([0-9.]+) s", str(caught.exception))
+        self.assertLess(float(seconds.group(1)), PATIENCE / 2)
 
-    def test_no_timeout(self):
-        """None and 0 are no limit, for dialling neither."""
-        for none in None, 0:
-            pool = self.pool(timeout=none)
-            with pool.connection() as connection:
-                self.assertEqual(connection.timeout, none)
-
-    def test_failed_dial_wakes_a_waiter(self):
-        """The slot of a failed dial is free, and a waiter learns of it."""
-        pool = self.pool(max_size=1)
-        real, dialling, fail = module.Connection, [], threading.Event()
-
-        def dial(*args):
-            dialling.append(args)
-            if len(dialling) > 1:
-                return real(*args)
-            fail.wait(PATIENCE)
-            raise ConnectionRefusedError("not this time")
-        with mock.patch.object(module, "Connection", dial):
-            errors = []
-
-            def borrow():
-                try:
-                    with pool.connection():
-                        pass
-                except OSError as error:
-                    errors.append(error)
-            first = self.begin(borrow)
-            until(lambda: dialling, "the dial")
-            fate, thread = self.waiter(pool)
-            fail.set()
+    def test_failed_attempt_frees_its_slot(self):
+        """And who waits for one has it."""
+        pool = self.pool(max_size=1, timeout=0.2)
+        good, pool.address = pool.address, peers.deaf(self)
+        first = self.borrower(pool)
+        until(lambda: "is_ready" == sys._current_frames()[
+            first[1].ident].f_back.f_code.co_name, "the attempt")
+        pool.address, pool.timeout = good, PATIENCE
+        second = self.waiter(pool)
+        for fate, thread in first, second:
             thread.join(PATIENCE)
-            first.join(PATIENCE)
-        self.assertEqual(fate, [b"ABC"])
-        self.assertIsInstance(errors[0], ConnectionRefusedError)
-
-    def test_interrupted_waiter_passes_its_turn_on(self):
-        """A waiter that is woken and then struck wakes another one."""
-        pool = self.pool(max_size=1)
-        share = pool._share()
-        real = share.returned.wait
-        struck = []
-
-        def wait(timeout):
-            real(timeout)
-            if not struck:
-                struck.append(True)
-                raise KeyboardInterrupt
-        with mock.patch.object(share.returned, "wait", wait), \
-                mock.patch("sys.excepthook"), \
-                mock.patch("threading.excepthook", create=True):
-            with pool.connection():
-                victim = threading.Thread(target=self.strike, args=(pool,))
-                victim.start()
-                until(lambda: len(share.returned._waiters) == 1, "the victim")
-                fate, thread = self.waiter(pool)
-            victim.join(PATIENCE)
-            thread.join(PATIENCE)
-        self.assertEqual((struck, fate), ([True], [b"ABC"]))
-
-    def strike(self, pool):
-        with self.assertRaises(KeyboardInterrupt):
-            with pool.connection():
-                self.fail("the victim got a connection")
+        self.assertIsInstance(first[0][0], PoolTimeout)
+        self.assertEqual(second[0], [b"ABC"])
 
 
 class ReplacingTests(PoolTestCase):
@@ -305,22 +226,23 @@ class ReplacingTests(PoolTestCase):
 
     def test_restart_of_the_server_is_invisible(self):
         """All stale connections are passed over, not only the first."""
-        pool = self.pool()
-        with pool.connection(), pool.connection(), pool.connection():
+        pool = self.pool(max_size=3)
+        with pool.connection() as a, pool.connection() as b, \
+                pool.connection() as c:
             pass
         self.peer.stop()
-        until(lambda: all(connection.is_stale()
-                          for connection, _ in pool._share().stock), "the end")
+        until(lambda: a.is_stale() and b.is_stale() and c.is_stale(), "the end")
         pool.address = peers.play(self, peers.echo).address
-        with pool.connection() as connection:
-            self.assertEqual(connection.echo(b"abc"), b"ABC")
-        self.assertEqual(len(pool._share().stock), 1)
+        with pool.connection() as d, pool.connection() as e, \
+                pool.connection() as f:
+            for connection in d, e, f:
+                self.assertEqual(connection.echo(b"abc"), b"ABC")
 
     def test_too_long_idle(self):
         """max_idle counts from the return, on a clock of our own."""
         pool = self.pool(max_idle=60)
         now = [1000.0]
-        with mock.patch.object(module.time, "monotonic", lambda: now[0]):
+        with mock.patch(CLOCK, lambda: now[0]):
             with pool.connection() as first:
                 now[0] += 100           # in use, not idle
             now[0] += 60
@@ -337,7 +259,7 @@ class ReplacingTests(PoolTestCase):
             pool = self.pool(max_idle=none)
             with pool.connection() as first:
                 pass
-            with mock.patch.object(module.time, "monotonic", lambda: 1e9):
+            with mock.patch(CLOCK, lambda: 1e9):
                 with pool.connection() as connection:
                     self.assertIs(connection, first)
 
@@ -352,6 +274,14 @@ class ReplacingTests(PoolTestCase):
             self.assertTrue(connection.closed)
             self.assertAllFree(pool)
 
+    def test_abandoned_borrower(self):
+        """One that nobody has any more is given back."""
+        pool = self.pool(max_size=1)
+        borrower = pool.connection()
+        borrower.__enter__()
+        del borrower
+        self.assertAllFree(pool)
+
     def test_closed_by_its_borrower(self):
         """A connection that comes back closed is not lent again."""
         pool = self.pool(max_size=1)
@@ -360,38 +290,13 @@ class ReplacingTests(PoolTestCase):
         with pool.connection() as connection:
             self.assertEqual(connection.echo(b"abc"), b"ABC")
 
-    def test_interrupted_at_every_line(self):
-        """A KeyboardInterrupt at any line of the module loses no slot."""
-        pool = self.pool(max_size=1)
-        # A connection may be lost before its slot knows of it.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            lines = self.strike_one_line_after_the_other(pool)
-        self.assertGreater(lines, 20)
-        self.assertLess(lines, 1000)
-
-    def strike_one_line_after_the_other(self, pool):
-        for line in range(10000):
-            countdown = [line]
-            sys.settrace(striking_in(module.__file__, countdown))
-            try:
-                with pool.connection():
-                    pass
-                return line
-            except KeyboardInterrupt:
-                pass
-            finally:
-                sys.settrace(None)
-            gc.collect()
-            self.assertAllFree(pool)
-
     def test_no_reply_reaches_another_borrower(self):
         """Borrowers who fail half way leave nothing for the next."""
         pool = self.pool(self.unreliable, max_size=4)
         wrong = []
 
         def borrow(me):
-            for i in range(50):
+            for i in range(20):
                 data = b"message %d of borrower %d" % (i, me)
                 try:
                     with pool.connection() as connection:
@@ -408,6 +313,7 @@ class ReplacingTests(PoolTestCase):
         for thread in [self.begin(borrow, me) for me in range(8)]:
             thread.join(PATIENCE)
         self.assertEqual(wrong, [])
+        pool.timeout = PATIENCE
         self.assertAllFree(pool)
 
     @staticmethod
@@ -469,7 +375,10 @@ class ForkTests(PoolTestCase):
 
     def in_child(self, function):
         """Return the exit code of a child that calls function."""
-        pid = os.fork()
+        with warnings.catch_warnings():
+            # that a thread which may hold a lock is left behind
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
         if not pid:
             code = 1
             try:
@@ -507,41 +416,27 @@ class ForkTests(PoolTestCase):
             self.assertIs(connection, parents)
             self.assertEqual(connection.echo(b"parent"), b"PARENT")
 
-    def test_fork_while_all_are_lent(self):
-        """What the parent has lent is not missing in the child, nor is a
-        lock held there that another thread held."""
+    def test_child_of_a_busy_parent(self):
+        """What the parent has lent is not missing in the child, nor is a lock
+        held there, when all its threads begin at once."""
         pool = self.forked
-        held, forked = threading.Event(), threading.Event()
+        stop = threading.Event()
 
-        def hold():
-            with pool._share().lock:
-                held.set()
-                forked.wait(PATIENCE)
+        def borrow():
+            while not stop.is_set():
+                with pool.connection() as connection:
+                    connection.echo(b"abc")
 
         def child():
-            with pool.connection() as a, pool.connection() as b:
-                assert a.echo(b"a") + b.echo(b"b") == b"AB"
-        with pool.connection(), pool.connection():
-            self.begin(hold)
-            self.assertTrue(held.wait(PATIENCE))
-            try:
-                with warnings.catch_warnings():
-                    # that a thread which holds a lock is left behind
-                    warnings.simplefilter("ignore", DeprecationWarning)
-                    self.assertEqual(self.in_child(child), 0)
-            finally:
-                forked.set()
-
-    def test_abandoned_borrower(self):
-        """A borrower that garbage collection ends is given back, even while
-        the pool's lock is held."""
-        pool = self.forked
-        borrower = pool.connection()
-        borrower.__enter__()
-        with pool._share().lock:
-            del borrower
-            gc.collect()
-        self.assertAllFree(pool)
+            fates = [self.borrower(pool) for _ in range(8)]
+            for fate, thread in fates:
+                thread.join(PATIENCE)
+            assert [fate for fate, _ in fates] == [[b"ABC"]] * 8
+        for _ in range(4):
+            self.begin(borrow)
+        self.addCleanup(stop.set)
+        for _ in range(5):
+            self.assertEqual(self.in_child(child), 0)
 
     def test_fork_in_the_block(self):
         """The child that leaves the block keeps nothing of it."""
@@ -551,8 +446,7 @@ class ForkTests(PoolTestCase):
             connection.echo(b"abc")
             pid = os.fork()
         if os.getpid() != parent:
-            os._exit(0 if connection.closed
-                     and not pool._share().stock else 1)
+            os._exit(0 if connection.closed else 1)
         self.assertEqual(os.waitpid(pid, 0)[1], 0)
         with pool.connection() as again:
             self.assertIs(again, connection)

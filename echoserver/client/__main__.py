@@ -16,9 +16,9 @@ def main(argv: Optional[List[str]] = None) -> int:
         from . import program
         return program.main(argv)
     except KeyboardInterrupt:
-        # A second one while the interpreter exits would show a traceback.
+        # A second one while the interpreter exits shall show no traceback.
         import signal
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         return 130
 
 

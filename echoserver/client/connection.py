@@ -153,15 +153,16 @@ class Connection:
         if self.closed:
             raise ValueError("this connection to %s is closed; make another"
                              % self.name)
+        view = memoryview(data).cast("B")
         try:
-            return block(self.exchange(data))
+            return block(self.exchange(view))
         except BaseException:
             self.close()
             raise
 
-    async def exchange(self, data: bytes) -> bytes:
+    async def exchange(self, data: Union[bytes, memoryview]) -> bytes:
         """Do the same, but leave the closing to the caller."""
-        rest = memoryview(data).cast("B")
+        rest = memoryview(data)
         parts: List[bytes] = []
         while rest or self._unanswered:
             if rest:

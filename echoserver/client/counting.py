@@ -85,6 +85,16 @@ class Count:
         old = {number: signal.signal(number, self._on_signal)
                for number in (signal.SIGINT, signal.SIGTERM)}
         try:
+            self._run()
+            self._report.summary(perf_counter() - self._start,
+                                 bool(self._signal))
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+        return 128 + self._signal if self._signal else self._code
+
+    def _run(self) -> None:
+        try:
             places = lookup((self._args.host, self._args.port))
             self._start = perf_counter()
             for _ in range(self._working):
@@ -92,12 +102,7 @@ class Count:
             self._loop.start(self._watch())
             self._loop.run()
         except (socket.gaierror, MemoryError) as error:
-            self._note(error)       # TODO
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
-        self._report.summary(perf_counter() - self._start, bool(self._signal))
-        return 128 + self._signal if self._signal else self._code
+            self._note(error)
 
     def _on_signal(self, number: int, frame: Any) -> None:
         """End the run within a tick, with the summary; and the program at a

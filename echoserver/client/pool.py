@@ -20,9 +20,13 @@ from typing import TYPE_CHECKING, Dict, Iterator, Optional, Tuple
 
 from .connecting import Address, describe
 from .connection import Connection, checked_limit
-from .waiting import LONGEST_WAIT
 
 __all__ = ["ConnectionPool", "PoolClosed", "PoolTimeout"]
+
+# Seconds.  A thread that an interrupt strikes when it has just been woken does
+# not wake another, so all look again; and on Windows Ctrl-C interrupts no wait
+# (gh-74157).
+_LONGEST_SLEEP = 0.5
 
 if TYPE_CHECKING:
     # An idle connection and the time of its return, or the place for one.
@@ -143,7 +147,7 @@ class ConnectionPool:
         while True:
             left = end - perf_counter()
             try:
-                slot = slots.get(timeout=max(min(left, LONGEST_WAIT), 0))
+                slot = slots.get(timeout=max(min(left, _LONGEST_SLEEP), 0))
             except queue.Empty:
                 if left > 0:
                     continue

@@ -1,18 +1,14 @@
-"""The client program: a prompt, a filter, or a count of round trips.
-
-    python -m echoserver.client [host] [port]
-
-Which of them depends on what it is given.  Lines typed at a terminal are sent
-one by one (prompt.py), anything else that comes in is passed through (pipe.py),
-and --count sends messages of its own and measures (counting.py).  Each is
-imported when it is wanted, and each compares every byte that comes back.
-
-This module knows the command line, and is where every exception ends: as one
-sentence on standard error and an exit code (diagnosis.py).
+"""Talk to an uppercase echo server and compare every byte of its replies.
+At a terminal, each line is sent and its reply printed; Ctrl-D leaves.
+In a pipe, standard input is sent and the replies are standard output.
+With --count, round trips are made and measured.
 """
 
+# The command line, and where every exception ends: as one sentence on standard
+# error and an exit code.  The three faces of the program are prompt.py, pipe.py
+# and counting.py, each imported when it is wanted.
+
 import argparse
-import math
 import os
 import sys
 from typing import Callable, List, Optional
@@ -22,21 +18,6 @@ from ..console import discard_output
 from .output import StreamError, flush, tell
 
 __all__ = ["main"]
-
-# A million seconds, eleven days: poll() counts milliseconds in an int.
-_MAX_SECONDS = 1000000
-# Of a message in a counting run, which is held three times for each
-# connection: to be sent, in flight and received.
-_MAX_SIZE = 1 << 26
-# Of connections: most systems allow a program 1,024 descriptors.
-_MAX_CONNECTIONS = 1000
-
-_DESCRIPTION = """\
-Talk to an uppercase echo server and compare every byte of its replies.
-At a terminal, each line is sent and its reply printed; Ctrl-D leaves.
-In a pipe, standard input is sent and the replies are standard output.
-With --count, round trips are made and measured.
-"""
 
 _EPILOG = """\
 exit codes:
@@ -49,6 +30,14 @@ exit codes:
   130  interrupted (Ctrl-C)
   141  nobody reads standard output any more
 """
+
+# A million seconds, eleven days: poll() counts milliseconds in an int.
+_MAX_SECONDS = 1000000
+# Bytes of a message, which is held three times for each connection: to be
+# sent, in flight and received.
+_MAX_SIZE = 1 << 26
+# Most systems allow a program 1,024 descriptors.
+_MAX_CONNECTIONS = 1000
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -103,19 +92,24 @@ def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
         # Which would be an address of its own: 8080 is 0.0.31.144.
         parser.error("%s is not a host; give the host first, then the port: "
                      "127.0.0.1 %s" % (args.host, args.host))
-    if args.count is None:
-        for flag in ("size", "interval", "connections", "quiet", "json",
-                     "histogram"):
-            if getattr(args, flag) != parser.get_default(flag):
-                parser.error("--%s goes with --count" % flag)
-    elif args.prompt != parser.get_default("prompt"):
+    for flag in ("size", "interval", "connections", "quiet", "json",
+                 "histogram"):
+        if args.count is None and getattr(args, flag) != parser.get_default(
+                flag):
+            parser.error("--%s goes with --count" % flag)
+    if args.json and args.histogram:
+        parser.error("--json and --histogram are two forms of the summary")
+    if args.count is not None and args.prompt != parser.get_default("prompt"):
         parser.error("--prompt does not go with --count")
     return args
 
 
 def _parser() -> argparse.ArgumentParser:
+    # None is what was typed, such as the name of the console command.
     parser = argparse.ArgumentParser(
-        prog=_program(), description=_DESCRIPTION, epilog=_EPILOG,
+        prog="python -m echoserver.client" if os.path.basename(sys.argv[0])
+        in ("__main__.py", "-m") else None,
+        description=__doc__, epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("host", nargs="?", default="127.0.0.1",
@@ -128,12 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--prompt", default="echo> ", help="what a terminal shows before "
         "each line (%(default)r)")
     add("--version", action="version", version="echoserver " + __version__)
-    _add_counting(parser.add_argument_group("counting round trips"))
-    return parser
-
-
-def _add_counting(group: "argparse._ArgumentGroup") -> None:
-    add = group.add_argument
+    add = parser.add_argument_group("counting round trips").add_argument
     add("-c", "--count", type=_number(0, 10 ** 12), metavar="N",
         help="make N round trips; 0 goes on until Ctrl-C")
     add("-s", "--size", type=_number(1, _MAX_SIZE), default=64,
@@ -145,41 +134,28 @@ def _add_counting(group: "argparse._ArgumentGroup") -> None:
         metavar="K", help="at the same time, sharing the N (%(default)s)")
     add("-q", "--quiet", action="store_true",
         help="no line for each reply and no progress, only the summary")
-    form = group.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true",
-                      help="the summary as one JSON object")
-    form.add_argument("--histogram", action="store_true",
-                      help="the distribution of the round trip times as bars")
-
-
-def _program() -> Optional[str]:
-    """Return the name for the usage line; None for what was typed."""
-    if os.path.basename(sys.argv[0]) in ("__main__.py", "-m"):
-        return "python -m echoserver.client"
-    return None
+    add("--json", action="store_true", help="the summary as one JSON object")
+    add("--histogram", action="store_true",
+        help="the distribution of the round trip times as bars")
+    return parser
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:
     def number(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(
-                "must be a whole number from %d to %d, not %r"
-                % (least, most, text))
-        return value
+        if text.isdecimal() and least <= int(text) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(
+            "must be a whole number from %d to %d, not %r"
+            % (least, most, text))
     return number
 
 
 def _seconds(text: str) -> float:
     try:
-        value = float(text)
+        if 0 <= float(text) <= _MAX_SECONDS:
+            return float(text)
     except ValueError:
-        value = math.nan
-    if not 0 <= value <= _MAX_SECONDS:      # false for nan
-        raise argparse.ArgumentTypeError(
-            "must be a number of seconds from 0 to %d, not %r"
-            % (_MAX_SECONDS, text))
-    return value
+        pass
+    raise argparse.ArgumentTypeError(
+        "must be a number of seconds from 0 to %d, not %r"
+        % (_MAX_SECONDS, text))

@@ -115,8 +115,6 @@ class Prompt:
             fate = "may have arrived and is not sent again"
             reply = connection.echo(data)
         except (KeyboardInterrupt, OSError, WrongEcho) as error:
-            if isinstance(error, WrongEcho):
-                fate = "was answered, but wrongly"
             self._lose(error)
             tell("The line %s; the next one connects again." % fate)
         else:
@@ -131,11 +129,12 @@ class Prompt:
         The end of its stream is news and not a failure: nothing was owed.
         """
         news = self._connection.news() if self._connection else None
+        if isinstance(news, WrongEcho):
+            raise news
         if news is not None:
             code = self._code
             self._lose(news)
-            if not isinstance(news, WrongEcho):
-                self._code = code
+            self._code = code
         return self._connection
 
     def _connect(self) -> Connection:

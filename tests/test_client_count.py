@@ -1,5 +1,7 @@
 """The client program as a counter of round trips."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -11,11 +13,11 @@ import time
 import unittest
 from unittest import mock
 
-from echoserver.client import counting as roundtrips
+from echoserver.client.counting import Count, message
 
 from . import peers
-from .support import PATIENCE
-from .test_client import ClientTestCase
+from .faces import ClientTestCase
+from .support import PATIENCE, until
 
 try:
     import fcntl
@@ -31,36 +33,27 @@ class MessageTests(unittest.TestCase):
         """Any size can be had."""
         for size in 1, 2, 64, 255, 256, 257, 10000:
             for number in 0, 1, 25, 26, 10 ** 12:
-                self.assertEqual(len(roundtrips.message(number, size)), size)
+                self.assertEqual(len(message(number, size)), size)
 
     def test_neighbours_differ(self):
         """A stale reply is a wrong one, even with one byte."""
         for number in range(1000):
-            self.assertNotEqual(
-                roundtrips.message(number, 1).upper(),
-                roundtrips.message(number + 1, 1).upper())
+            self.assertNotEqual(message(number, 1).upper(),
+                                message(number + 1, 1).upper())
 
     def test_all_differ(self):
         """So is a reply to whichever other message."""
         for size in 5, 64:
-            self.assertEqual(
-                len({roundtrips.message(number, size).upper()
-                     for number in range(20000)}), 20000)
+            self.assertEqual(len({message(number, size).upper()
+                                  for number in range(20000)}), 20000)
 
     def test_every_byte_is_sent(self):
         """No byte value is spared, even in short messages."""
-        sent = b"".join(roundtrips.message(n, 8) for n in range(1, 257))
+        sent = b"".join(message(n, 8) for n in range(1, 257))
         self.assertEqual(set(sent), set(range(256)))
 
 
 class CountTests(ClientTestCase):
-
-    FAST = ("--interval", "0")
-
-    def slowly(self, *args):
-        """Run the program here, at a pace that counts as slow, but is not."""
-        with mock.patch.object(roundtrips, "LINE_INTERVAL", .01):
-            return self.here("-i", .01, *args)
 
     def figures(self, out):
         """Return the one JSON object that out must be."""
@@ -73,35 +66,50 @@ class CountTests(ClientTestCase):
     def test_count(self):
         """A line for each reply, then the summary; exit code 0."""
         peer = self.play(peers.echo)
-        code, out, err = self.slowly(*peer, "-c", 3, "-s", 100)
+        code, out, err = self.here(*peer, "-i", "0.2", "-c", 2, "-s", 100)
         lines = out.decode().splitlines()
-        self.assertEqual((code, err, len(lines)), (0, [], 7), out)
-        for number, line in enumerate(lines[:3], 1):
+        self.assertEqual((code, err, len(lines)), (0, [], 6), out)
+        for number, line in enumerate(lines[:2], 1):
             self.assertRegex(line, r"^100 bytes from 127\.0\.0\.1:%d: seq=%d "
                              r"time=\d+\.\d\d\d ms$" % (peer[1], number))
-        self.assertEqual(lines[3], "--- 127.0.0.1:%d, 100 bytes a message, "
+        self.assertEqual(lines[2], "--- 127.0.0.1:%d, 100 bytes a message, "
                          "1 connection" % peer[1])
-        self.assertRegex(lines[4], "^3 sent, 3 verified, 0 lost, 0 wrong in "
+        self.assertRegex(lines[3], "^2 sent, 2 verified, 0 lost, 0 wrong in "
                          r"[0-9.]+ s$")
-        self.assertRegex(lines[5], "^[0-9.]+ replies/s, [0-9]+ bytes/s$")
-        self.assertRegex(lines[6], "^RTT min/mean/p50/p90/p99/max "
+        self.assertRegex(lines[4], "^[0-9.]+ replies/s, [0-9.]+ bytes/s$")
+        self.assertRegex(lines[5], "^RTT min/mean/p50/p90/p99/max "
                          r"([0-9.]+/){5}[0-9.]+ ms$")
+
+    def test_interval(self):
+        """It is the time between two messages, and kept."""
+        times = []
+
+        def script(connection):
+            data = connection.recv(1 << 16)
+            while data:
+                times.append(time.monotonic())
+                connection.sendall(data.upper())
+                data = connection.recv(1 << 16)
+        start = time.monotonic()
+        self.assertEqual(self.here(*self.play(script), "-q", "-i", "0.05",
+                                   "-c", 3)[0], 0)
+        self.assertGreaterEqual(times[1] - start, 0.05)
+        self.assertGreaterEqual(times[2] - start, 0.1)
 
     def test_quiet(self):
         """-q leaves the summary alone."""
-        code, out, err = self.slowly(*self.play(peers.echo), "-q", "-c", 2)
+        code, out, err = self.here(*self.play(peers.echo), "-q", "-c", 1)
         self.assertEqual((code, out.count(b"\n"), err), (0, 4, []))
 
     def test_fast(self):
         """Without an interval there is no line for each, and no progress
         where there is no terminal."""
-        code, out, err = self.here(
-            *self.play(peers.echo), "-c", 500, *self.FAST)
+        code, out, err = self.count(*self.play(peers.echo), "-c", 500)
         self.assertEqual((code, out.count(b"\n"), err), (0, 4, []))
         self.assertIn(b"500 sent, 500 verified, 0 lost, 0 wrong", out)
 
     def test_connections(self):
-        """The connections share the count, and are that many."""
+        """The connections share the count, and are that many at a time."""
         together = threading.Barrier(3)
 
         def script(connection):
@@ -109,18 +117,29 @@ class CountTests(ClientTestCase):
             together.wait(PATIENCE)
             connection.sendall(data.upper())
             peers.echo(connection)
-        code, out, err = self.here(
-            *self.play(script), "-c", 100, "-n", 3, "--json", *self.FAST)
+        code, out, err = self.count(
+            *self.play(script), "-c", 100, "-n", 3, "--json")
         figures = self.figures(out)
         self.assertEqual((code, err), (0, []))
         self.assertEqual((figures["messages_sent"], figures["connections"]),
                          (100, 3))
 
+    def test_fewer_messages_than_connections(self):
+        """The others have nothing to do."""
+        peer = peers.play(self, peers.echo)
+        code, out, err = self.count(*peer.address, "-c", 2, "-n", 5)
+        self.assertEqual((code, peer.accepted), (0, 2))
+
+    def test_large_messages(self):
+        """What no buffer holds moves both ways at once."""
+        code, out, err = self.count(*self.play(peers.echo), "-c", 4, "-n", 2,
+                                    "-s", 1 << 23)
+        self.assertEqual((code, err), (0, []))
+
     def test_json(self):
         """One object, with a unit in the name of every figure."""
-        code, out, err = self.here(
-            *self.play(peers.echo), "-c", 20, "-s", 1000, "--json",
-            *self.FAST)
+        code, out, err = self.count(
+            *self.play(peers.echo), "-c", 20, "-s", 1000, "--json")
         figures = self.figures(out)
         self.assertEqual((code, err), (0, []))
         self.assertEqual(sorted(figures), sorted([
@@ -141,8 +160,7 @@ class CountTests(ClientTestCase):
     def test_json_when_everything_fails(self):
         """The object is written all the same: REFUSED, 1."""
         address = peers.nobody()
-        outcome = self.here(
-            *address, "-c", 3, "--json", *self.FAST)
+        outcome = self.count(*address, "-c", 3, "--json")
         figures = self.figures(outcome[1])
         self.assertFails(outcome, 1, "REFUSED", address, outcome[1])
         self.assertEqual((figures["messages_lost"], figures["rtt_p99_us"]),
@@ -150,7 +168,7 @@ class CountTests(ClientTestCase):
 
     def test_every_failure_is_told(self):
         """At a pace that allows it, each lost message has its line."""
-        code, out, err = self.slowly(*peers.nobody(), "-c", 2)
+        code, out, err = self.here(*peers.nobody(), "-i", "0.2", "-c", 2)
         self.assertEqual((code, [line[:7] for line in err]),
                          (1, ["REFUSED"] * 2))
         self.assertIn(b"2 sent, 0 verified, 2 lost, 0 wrong", out)
@@ -161,52 +179,34 @@ class CountTests(ClientTestCase):
         first = [peers.end]
         address = self.play(lambda connection: (
             first.pop() if first else peers.verbatim)(connection))
-        code, out, err = self.here(*address, "-q", "-c", 4, *self.FAST)
+        code, out, err = self.count(*address, "-q", "-c", 4)
         self.assertEqual((code, [line.split()[0] for line in err]),
                          (3, ["CLOSED", "WRONG"]))
-
-    def test_no_such_host(self):
-        """DNS, 1."""
-        outcome = self.here("nosuch.invalid", 80, "-c", 1)
-        self.assertFails(outcome, 1, "DNS", ("nosuch.invalid", 80),
-                         outcome[1])
 
     def lost(self, script, *args):
         """Return the outcome of three messages, the second of which script
         does not answer; the connection after that is served."""
         scripts = [peers.echo, script]
         address = self.play(lambda connection: scripts.pop()(connection))
-        outcome = self.here(
-            *address, "-c", 3, "-s", 8, "--json", *self.FAST, *args)
+        outcome = self.count(*address, "-c", 3, "-s", 8, "--json", *args)
         figures = self.figures(outcome[1])
         self.assertEqual(figures["replies_verified"], 2)
         return outcome, address, figures
 
-    def test_end_after_one_of_three(self):
-        """CLOSED, 1: counted, and dialled again."""
-        def script(connection):
-            peers.after(8, lambda connection: peers.take(connection, 8))(
-                connection)
-        outcome, address, figures = self.lost(script)
-        self.assertFails(outcome, 1, "CLOSED", address, outcome[1])
-        self.assertEqual(figures["messages_lost"], 1)
+    def test_loss_after_one_of_three(self):
+        """It is counted, and the next message connects again."""
+        def end(connection):
+            peers.take(connection, 8)
 
-    def test_cut_after_one_of_three(self):
-        """RESET, 1."""
-        def script(connection):
-            peers.after(8, lambda connection: peers.take(connection, 8))(
-                connection)
+        def cut(connection):
+            peers.take(connection, 8)
             peers.cut(connection)
-        outcome, address, figures = self.lost(script)
-        self.assertFails(outcome, 1, "RESET", address, outcome[1])
-        self.assertEqual(figures["messages_lost"], 1)
-
-    def test_mute_after_one_of_three(self):
-        """TIMEOUT, 1."""
-        outcome, address, figures = self.lost(peers.after(8, peers.mute),
-                                              "-W", "0.2")
-        self.assertFails(outcome, 1, "TIMEOUT", address, outcome[1])
-        self.assertEqual(figures["messages_lost"], 1)
+        for then, word in (end, "CLOSED"), (cut, "RESET"), (
+                peers.mute, "TIMEOUT"):
+            outcome, address, figures = self.lost(peers.after(8, then),
+                                                  "-W", "0.2")
+            self.assertFails(outcome, 1, word, address, outcome[1])
+            self.assertEqual(figures["messages_lost"], 1)
 
     def test_stale_reply(self):
         """WRONG, 3: the reply to the message before is not taken."""
@@ -220,7 +220,7 @@ class CountTests(ClientTestCase):
         self.assertFails(outcome, 3, "WRONG", address, outcome[1])
         self.assertEqual(figures["replies_wrong"], 1)
 
-    def test_lost_while_idle(self):
+    def test_loss_while_idle(self):
         """A server that cuts idle connections is found out, not hidden."""
         def script(connection):
             connection.sendall(peers.take(connection, 8).upper())
@@ -229,46 +229,75 @@ class CountTests(ClientTestCase):
         self.assertEqual(outcome[0], 1)
         self.assertIn(b"2 sent, 1 verified, 1 lost", outcome[1])
 
-    def test_banner(self):
-        """WRONG, 3."""
-        address = self.play(peers.banner)
-        outcome = self.here(*address, "-c", 1)
-        self.assertFails(outcome, 3, "WRONG", address, outcome[1])
+    def test_failures_are_no_storm(self):
+        """After a failure a connection waits before it connects again."""
+        start = time.monotonic()
+        self.count(*peers.nobody(), "-c", 4)
+        self.assertGreaterEqual(time.monotonic() - start,
+                                3 * Count.failure_pause)
 
     def test_interrupted(self):
-        """130 on Ctrl-C, with the summary."""
-        process = self.client(*self.play(peers.echo), "-c", 0, "-i", 60)
+        """130 on Ctrl-C, 143 on SIGTERM, with the summary: what had no reply
+        then is neither lost nor forgotten."""
+        for number, code in (signal.SIGINT, 130), (signal.SIGTERM, 143):
+            taken = threading.Event()
+
+            def script(connection):
+                connection.sendall(peers.take(connection, 64).upper())
+                connection.recv(1024)
+                taken.set()
+                connection.recv(1024)
+            process = self.client(*self.play(script), "-c", 0, "-i", 0,
+                                  "--json")
+            self.assertTrue(taken.wait(PATIENCE))
+            tasks = "/proc/%d/task" % process.pid
+            if os.path.isdir(tasks):
+                self.assertEqual(len(os.listdir(tasks)), 1)
+            process.send_signal(number)
+            outcome = self.outcome(process)
+            self.assertEqual((outcome[0], outcome[2]), (code, []))
+            figures = self.figures(outcome[1])
+            self.assertEqual([figures["messages_" + fate] for fate in (
+                "sent", "lost", "unanswered")], [2, 0, 1])
+
+    def test_interrupted_between_messages(self):
+        """It does not wait for the next, also where SIGINT was ignored, as in
+        the background job of a script."""
+        process = self.client(
+            *self.play(peers.echo), "-c", 0, "-i", 60,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
         self.read_line(process.stdout)
         process.send_signal(signal.SIGINT)
         code, out, err = self.outcome(process)
         self.assertEqual((code, err), (130, []))
         self.assertIn(b"1 sent, 1 verified, 0 lost, 0 wrong", out)
 
-    def test_interrupted_while_waiting(self):
-        """Ctrl-C does not wait for a reply, nor count it as lost: the message
-        was sent and is unanswered."""
-        taken = threading.Event()
+    def test_second_signal(self):
+        """It ends the program at once, whatever that waits for."""
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(1 << 16))
+        os.set_blocking(writer, True)
+        asked = threading.Event()
 
         def script(connection):
-            connection.recv(1024)
-            taken.set()
-            connection.recv(1024)
-        process = self.client(*self.play(script), "-c", 0, "--json")
-        self.assertTrue(taken.wait(PATIENCE))
-        start = time.monotonic()
+            connection.sendall(connection.recv(1 << 16).upper())
+            asked.set()
+            peers.mute(connection)
+        process = self.client(*self.play(script), "-c", 0, stdout=writer)
+        os.close(writer)
+        self.assertTrue(asked.wait(PATIENCE))
         process.send_signal(signal.SIGINT)
-        code, out, err = self.outcome(process)
-        self.assertEqual((code, err), (130, []))
-        figures = self.figures(out)
-        self.assertEqual([figures["messages_" + fate] for fate in (
-            "sent", "lost", "unanswered")], [1, 0, 1])
-        self.assertLess(time.monotonic() - start, 5)
+        until(lambda: process.poll() is not None
+              or process.send_signal(signal.SIGINT), "its end")
+        self.assertEqual(process.returncode, -signal.SIGINT)
 
     def test_closed_output(self):
-        """141, quietly, also from a thread that prints."""
-        process = self.hurried(
-            "roundtrips.LINE_INTERVAL = .01", *self.play(peers.echo),
-            "-c", 0, "-i", "0.01")
+        """141, quietly."""
+        process = self.client(*self.play(peers.echo), "-c", 0, "-i", "0.2")
         self.read_line(process.stdout)
         process.stdout.close()
         self.assertEqual(process.wait(PATIENCE), 141)
@@ -276,17 +305,16 @@ class CountTests(ClientTestCase):
 
     def test_histogram(self):
         """A chart that fits the width, in ASCII where nothing else goes."""
-        with mock.patch.dict(os.environ, COLUMNS="50"):
-            for encoding, bar in ("ascii", "#"), ("utf-8", "\u2588"):
-                code, out, err = self.here(
+        for encoding, bar in ("ascii", "#"), ("utf-8", "\u2588"):
+            with mock.patch.dict(os.environ, COLUMNS="50"):
+                code, out, err = self.count(
                     *self.play(peers.echo), "-c", 200, "--histogram",
-                    *self.FAST, encoding=encoding)
-                self.assertEqual((code, err), (0, []))
-                lines = out.decode(encoding).splitlines()[4:]
-                self.assertIn(bar, "".join(lines))
-                self.assertEqual(max(map(len, lines)), 49)
-                self.assertEqual(
-                    sum(int(line.split()[2]) for line in lines), 200)
+                    stdout=io.TextIOWrapper(io.BytesIO(), encoding))
+            self.assertEqual((code, err), (0, []))
+            lines = out.decode(encoding).splitlines()[4:]
+            self.assertIn(bar, "".join(lines))
+            self.assertEqual(max(map(len, lines)), 49)
+            self.assertEqual(sum(int(line.split()[2]) for line in lines), 200)
 
     @unittest.skipIf(pty is None, "no pseudo-terminals")
     def test_progress(self):
@@ -296,9 +324,8 @@ class CountTests(ClientTestCase):
         fcntl.ioctl(slave, termios.TIOCSWINSZ,
                     struct.pack("4H", 24, 30, 0, 0))
         try:
-            process = self.hurried(
-                "roundtrips.TICK = .01", *self.play(peers.echo), "-c", 0,
-                *self.FAST, stderr=slave)
+            process = self.client(*self.play(peers.echo), "-c", 0, "-i", 0,
+                                  stderr=slave)
         finally:
             os.close(slave)
         shown = b""
@@ -318,7 +345,3 @@ class CountTests(ClientTestCase):
         self.assertEqual(set(map(len, re.split(b"[\r\n]+", shown))),
                          {0, 27})
         self.assertIn(b" sent, ", process.stdout.read())
-
-    def test_usage(self):
-        """2: two forms of the summary at once."""
-        self.assertEqual(self.here("-c", 1, "--json", "--histogram")[0], 2)

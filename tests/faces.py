@@ -1,0 +1,120 @@
+"""The faces of the client program, to be tried on servers of peers.py: in this
+process where that shows the same, and in one of its own where not.
+
+A start of the interpreter costs as much as twenty tries in this process.
+"""
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import tempfile
+
+from echoserver.client.__main__ import main
+
+from . import peers
+from .support import PATIENCE, TestCase
+
+__all__ = ["ClientTestCase", "ENVIRONMENT", "Terminal"]
+
+# What the tests are run with must not decide what they see.
+ENVIRONMENT = {name: value for name, value in os.environ.items()
+               if name not in ("COLUMNS", "PYTHONUNBUFFERED")}
+
+
+class Terminal(io.TextIOWrapper):
+    """A terminal, as standard input or output."""
+
+    def __init__(self, buffer=None):
+        super().__init__(buffer or io.BytesIO(), "utf-8")
+
+    def isatty(self):
+        return True
+
+
+@contextlib.contextmanager
+def descriptors(*files):
+    """Let descriptors 0, 1, ... be those of files meanwhile."""
+    saved = [os.dup(number) for number in range(len(files))]
+    try:
+        for number, file in enumerate(files):
+            os.dup2(file.fileno(), number)
+        yield
+    finally:
+        for number, copy in enumerate(saved):
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+class ClientTestCase(TestCase):
+    """A TestCase with a scripted server and the program to try on it.
+
+    An outcome is an exit code, what is on standard output, and the lines on
+    standard error.
+    """
+
+    def setUp(self):
+        super().setUp()
+        # A background job of a script has it ignored.
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(
+            signal.SIGINT, signal.default_int_handler))
+
+    def play(self, script):
+        """Return the host and port of a peer that plays script."""
+        return peers.play(self, script).address
+
+    def here(self, *args, stdin=None, stdout=None):
+        """Return the outcome of the program in this process."""
+        out = stdout or io.TextIOWrapper(io.BytesIO(), "utf-8")
+        stdin = stdin or io.StringIO()
+        saved = sys.stdin, sys.stdout
+        sys.stdin, sys.stdout = stdin, out
+        try:
+            with contextlib.redirect_stderr(io.StringIO()) as err:
+                code = main([str(arg) for arg in args])
+        finally:
+            sys.stdin, sys.stdout = saved
+        out.flush()
+        return code, out.buffer.getvalue(), err.getvalue().splitlines()
+
+    def count(self, *args, **options):
+        """Return the outcome of counting without an interval."""
+        return self.here("--interval", 0, *args, **options)
+
+    def converse(self, typed, *args):
+        """Return the outcome of typing at a terminal."""
+        return self.here(*args, stdin=Terminal(io.BytesIO(typed)),
+                         stdout=Terminal())
+
+    def pipe(self, data, *args):
+        """Return the outcome of passing data through."""
+        with tempfile.TemporaryFile() as stdin, \
+                tempfile.TemporaryFile() as stdout:
+            stdin.write(data)
+            stdin.seek(0)
+            with descriptors(stdin, stdout):
+                code, _, err = self.here(*args)
+            stdout.seek(0)
+            return code, stdout.read(), err
+
+    def client(self, *args, **options):
+        """Start the program in a process of its own."""
+        # Unbuffered: select() knows nothing of lines in a buffer.
+        options.setdefault("bufsize", 0)
+        options.setdefault("env", ENVIRONMENT)
+        return self.run_program("echoserver.client", *args, **options)
+
+    def outcome(self, process, data=None):
+        """Return the outcome of a process, after data for its input."""
+        out, err = process.communicate(data, PATIENCE)
+        self.assertNotIn(b"Traceback", err)
+        return process.returncode, out, err.decode().splitlines()
+
+    def assertFails(self, outcome, code, word, address, out=b""):
+        """Check an outcome with one line: word, host:port, a sentence."""
+        self.assertEqual(outcome[:2], (code, out), outcome)
+        self.assertEqual(len(outcome[2]), 1, outcome)
+        self.assertRegex(outcome[2][0],
+                         r"^%s %s:%d:? \w.*; \w" % ((word,) + address))
+        return outcome[2][0]

@@ -1,0 +1,177 @@
+"""The client program's arguments and standard streams."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from unittest import mock
+
+import echoserver
+
+from . import peers
+from .faces import ENVIRONMENT, ClientTestCase
+from .support import PATIENCE, ROOT, python
+
+
+class UsageTests(ClientTestCase):
+
+    def refuses(self, *args):
+        """Check exit code 2, and return the sentence."""
+        code, out, err = self.here(*args)
+        self.assertEqual((code, out), (2, b""))
+        return err[-1]
+
+    def test_port_out_of_range(self):
+        """2: a port that cannot be is one clear sentence."""
+        for port in "0", "65536", "-1", "http", "8080.0":
+            with self.subTest(port):
+                self.assertIn("must be a whole number from 1 to 65535",
+                              self.refuses("--", "localhost", port))
+
+    def test_port_without_host(self):
+        """2: a lone number is taken for the slip that it is."""
+        self.assertIn("127.0.0.1 8080", self.refuses("8080"))
+
+    def test_seconds_that_are_none(self):
+        """2: no infinite, negative or undefined time."""
+        for text in "nan", "inf", "-1", "1e9", "soon":
+            with self.subTest(text):
+                self.assertIn("must be a number of seconds",
+                              self.refuses("--timeout=" + text))
+
+    def test_usage_of_a_process(self):
+        """2: usage on standard error, nothing on standard output."""
+        code, out, err = self.outcome(self.client("--nonsense"), b"")
+        self.assertEqual((code, out, err[0][:6]), (2, b"", "usage:"))
+
+    def test_words_that_do_not_go_together(self):
+        """2: what measures needs --count, and shows no prompt."""
+        self.assertIn("--json goes with --count", self.refuses("--json"))
+        self.assertIn("--prompt does not go with --count",
+                      self.refuses("--prompt", "> ", "--count", "1"))
+        self.assertIn("--json and --histogram",
+                      self.refuses("-c1", "--json", "--histogram"))
+
+    def test_version(self):
+        """--version prints the version on standard output."""
+        self.assertEqual(self.here("--version"), (
+            0, b"echoserver %s\n" % echoserver.__version__.encode(), []))
+
+    def test_help(self):
+        """--help is manual enough, and names the defaults."""
+        out = self.here("--help")[1].decode()
+        for word in "REFUSED", "141", "--count", "Ctrl-D", "(127.0.0.1)", \
+                "(8080)", "(10, but none at the prompt)", "(64)", "(1)":
+            self.assertIn(word, out)
+
+    def test_defaults(self):
+        """They are what --help says."""
+        called = []
+
+        def run(args):
+            called.append(args)
+            return 0
+        for face in "counting", "pipe", "prompt":
+            with mock.patch("echoserver.client.%s.run" % face, run):
+                {"counting": lambda: self.here("--count", 1),
+                 "pipe": lambda: self.pipe(b""),
+                 "prompt": lambda: self.converse(b"")}[face]()
+        self.assertEqual([(args.host, args.port) for args in called],
+                         [("127.0.0.1", 8080)] * 3)
+        self.assertEqual([args.timeout for args in called], [10, 10, None])
+        counting = called[0]
+        self.assertEqual((counting.size, counting.interval,
+                          counting.connections, called[2].prompt),
+                         (64, 1, 1, "echo> "))
+
+
+class StreamTests(ClientTestCase):
+    """Standard streams that are not what one expects."""
+
+    def shell(self, command, *args):
+        """Return the outcome of command in a shell, with the program's words
+        as "$@" and three bytes of input."""
+        process = subprocess.Popen(
+            ["sh", "-c", command, sys.executable]
+            + python("-m", "echoserver.client", *map(str, args)),
+            cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(self._end, process)
+        return self.outcome(process, b"abc")
+
+    def test_no_input(self):
+        """2: nothing is read, nobody is called."""
+        code, out, err = self.shell('"$@" <&-', *peers.nobody())
+        self.assertEqual((code, out, len(err)), (2, b"", 1))
+        self.assertIn("standard input is closed; ", err[0])
+
+    def test_no_output(self):
+        """2: nobody is called."""
+        code, out, err = self.shell('"$@" >&-', *peers.nobody())
+        self.assertEqual((code, out, len(err)), (2, b"", 1))
+        self.assertIn("standard output is closed; ", err[0])
+
+    def test_no_error_output(self):
+        """No standard error hides the line, which goes nowhere else."""
+        for args in peers.nobody(), ["--nonsense"]:
+            code, out, err = self.shell('"$@" 2>&-', *args)
+            self.assertEqual((code, out, err),
+                             (1 if len(args) > 1 else 2, b"", []))
+
+    def test_unreadable_input(self):
+        """2: standard input is open for writing only."""
+        code, out, err = self.shell('"$@" 0>/dev/null',
+                                    *self.play(peers.echo))
+        self.assertEqual((code, out, len(err)), (2, b"", 1))
+        self.assertIn("standard input cannot be read", err[0])
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no full device")
+    def test_unwritable_output(self):
+        """2: standard output is full, for all that writes there."""
+        for words in (self.play(peers.echo), ["--help"],
+                      [*self.play(peers.echo), "--count", "1"]):
+            code, out, err = self.shell('"$@" >/dev/full', *words)
+            self.assertEqual((code, len(err)), (2, 1), err)
+            self.assertIn("standard output cannot be written", err[0])
+
+    def test_help_into_a_closed_pipe(self):
+        """141: | true"""
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            process = self.client("--help", stdout=writer)
+        finally:
+            os.close(writer)
+        self.assertEqual(process.communicate(b"", PATIENCE)[1], b"")
+        self.assertEqual(process.returncode, 141)
+
+
+class StartTests(ClientTestCase):
+
+    def test_interrupted_import(self):
+        """130, quietly: Ctrl-C while the program is still being loaded."""
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "argparse.py"), "w") as f:
+                f.write("import os, signal\n"
+                        "os.kill(os.getpid(), signal.SIGINT)\n")
+            process = self.client(env=dict(ENVIRONMENT, PYTHONPATH=folder))
+            self.assertEqual(self.outcome(process), (130, b"", []))
+
+    def test_light_import(self):
+        """The package loads no program, the program no network before it is
+        needed, and neither the server."""
+        code = """if True:
+            import sys
+            import echoserver.client
+            assert "argparse" not in sys.modules
+            from echoserver.client import program
+            assert "socket" not in sys.modules
+            from echoserver.client import counting, pipe, prompt
+            print(*[name for name in sorted(sys.modules)
+                    if name.partition(".client")[0] == name
+                    and name.startswith("echoserver.")])
+        """
+        self.assertEqual(
+            subprocess.check_output(python("-c", code), cwd=ROOT).split(),
+            [b"echoserver.address", b"echoserver.console"])

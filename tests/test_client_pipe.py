@@ -3,9 +3,7 @@
 import os
 import signal
 import socket
-import sys
 import threading
-import unittest
 
 from echoserver.client.connection import BLOCK, Connection
 from echoserver.client.pipe import Relay

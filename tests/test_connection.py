@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import threading
-import unittest
 from unittest import mock
 
 from echoserver import Connection, WrongEcho

@@ -8,6 +8,7 @@ import sys
 import threading
 import unittest
 import warnings
+from time import perf_counter
 from unittest import mock
 
 from echoserver import ConnectionPool, PoolClosed, PoolTimeout, WrongEcho
@@ -15,7 +16,7 @@ from echoserver import ConnectionPool, PoolClosed, PoolTimeout, WrongEcho
 from . import peers
 from .support import PATIENCE, TestCase, until
 
-CLOCK = "echoserver.client.pool.perf_counter"
+CLOCK = "echoserver.client.%s.perf_counter"
 
 
 class PoolTestCase(TestCase):
@@ -184,7 +185,7 @@ class WaitingTests(PoolTestCase):
     def test_timeout_of_connecting(self):
         """Waiting and connecting have one deadline, and then PoolTimeout."""
         pool = ConnectionPool(peers.deaf(self), timeout=PATIENCE)
-        with mock.patch(CLOCK, side_effect=[100, 100, PATIENCE + 99.9]):
+        with mock.patch(CLOCK % "pool", side_effect=[100, 100, PATIENCE + 99.9]):
             with self.assertRaisesRegex(PoolTimeout,
                                         "a slot was free, but") as caught:
                 with pool.connection():
@@ -239,16 +240,17 @@ class ReplacingTests(PoolTestCase):
                 self.assertEqual(connection.echo(b"abc"), b"ABC")
 
     def test_too_long_idle(self):
-        """max_idle counts from the return, on a clock of our own."""
+        """max_idle counts from the last byte, on a clock of our own."""
         pool = self.pool(max_idle=60)
-        now = [1000.0]
-        with mock.patch(CLOCK, lambda: now[0]):
+        now = [perf_counter()]
+        with mock.patch(CLOCK % "connection", lambda: now[0]):
             with pool.connection() as first:
-                now[0] += 100           # in use, not idle
+                now[0] += 100
+                first.echo(b"abc")
             now[0] += 60
             with pool.connection() as connection:
                 self.assertIs(connection, first)
-            now[0] += 61
+            now[0] += 1
             with pool.connection() as connection:
                 self.assertIsNot(connection, first)
         self.assertTrue(first.closed)
@@ -259,7 +261,7 @@ class ReplacingTests(PoolTestCase):
             pool = self.pool(max_idle=none)
             with pool.connection() as first:
                 pass
-            with mock.patch(CLOCK, lambda: 1e9):
+            with mock.patch(CLOCK % "connection", lambda: 1e9):
                 with pool.connection() as connection:
                     self.assertIs(connection, first)
 

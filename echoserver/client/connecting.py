@@ -18,7 +18,13 @@ Address = Union[Tuple[str, int], Tuple[str, int, int, int]]
 # As getaddrinfo() returns it: family, type, protocol, name, socket address.
 Place = Tuple[Any, ...]
 
-_ANSWERS = (errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED)
+# What the answers to an attempt mean.
+_CUT = ("cut the connection while it was being made; something in between may "
+        "not allow it")
+_ANSWERS = {
+    errno.ECONNREFUSED: "refused the connection; is the server running, on "
+                        "this port and address?",
+    errno.ECONNRESET: _CUT, errno.ECONNABORTED: _CUT}
 
 
 def describe(address: Address, ip: str = "") -> str:
@@ -43,10 +49,10 @@ def lookup(address: Address) -> List[Place]:
     except (socket.gaierror, UnicodeError) as error:
         # The idna codec has its own way to say that no such name can exist.
         raise socket.gaierror(
-            getattr(error, "errno", socket.EAI_NONAME),
-            "%s cannot be looked up (%s); check the spelling, or give the "
-            "address itself" % (describe(address), getattr(
-                error, "strerror", "no host name"))) from None
+            getattr(error, "errno", socket.EAI_NONAME), "%s cannot be looked "
+            "up (%s); check the spelling, or give the address itself" % (
+                describe(address), getattr(error, "strerror", "no name")),
+        ) from None
     # The flow and the zone of an IPv6 address are not looked up.
     return [(*place[:4], (place[4][:2] + address[2:] if address[2:]
                           else place[4])) for place in found]
@@ -73,12 +79,17 @@ async def connect(address: Address, places: List[Place],
             s = await _connect(place, now + left / (len(places) - tried))
             return s, describe(address, ip)
         except OSError as error:
-            failures.append((error.errno in _ANSWERS,
-                             error.errno == errno.ETIMEDOUT, tried,
-                             error.errno or 0, ip))
+            number = error.errno or 0
+            failures.append((number in _ANSWERS, number == errno.ETIMEDOUT,
+                             tried, number, ip))
     *_, number, ip = max(failures)
-    raise OSError(number, "%s %s" % (
-        describe(address, ip), _explain(number, perf_counter() - start)))
+    what = _ANSWERS.get(number, "cannot be reached (%s); check the address and "
+                        "the way there" % os.strerror(number))
+    if number == errno.ETIMEDOUT:
+        what = ("did not answer the connection attempt within %.3f s; a "
+                "firewall may be dropping it, or the host is down"
+                % (perf_counter() - start))
+    raise OSError(number, "%s %s" % (describe(address, ip), what))
 
 
 async def _connect(place: Place, end: float) -> socket.socket:
@@ -104,17 +115,3 @@ async def _connect(place: Place, end: float) -> socket.socket:
     except BaseException:
         s.close()
         raise
-
-
-def _explain(number: int, seconds: float) -> str:
-    if number == errno.ETIMEDOUT:
-        return ("did not answer the connection attempt within %.3f s; a "
-                "firewall may be dropping it, or the host is down" % seconds)
-    if number == errno.ECONNREFUSED:
-        return ("refused the connection; is the server running, on this port "
-                "and address?")
-    if number in _ANSWERS:
-        return ("cut the connection while it was being made; something in "
-                "between may not allow it")
-    return ("cannot be reached (%s); check the address and the way there"
-            % os.strerror(number))

@@ -15,12 +15,12 @@ import errno
 import math
 import socket
 from time import perf_counter
-from typing import Any, Callable, List, Optional, Tuple, Type, Union
+from typing import Any, Callable, List, Optional, Tuple, Union
 
 from .connecting import Address, connect, lookup
-from .waiting import READ, WRITE, block, is_ready, ready
+from .waiting import READ, WRITE, block, checked_limit, is_ready, ready
 
-__all__ = ["BLOCK", "Connection", "WrongEcho", "checked_limit"]
+__all__ = ["BLOCK", "Connection", "WrongEcho"]
 
 # Bytes moved by one call.  Larger blocks gain nothing measurable, and a
 # Windows kernel would take a message of any size into its memory in one go.
@@ -34,9 +34,9 @@ EXCERPT = 16
 class WrongEcho(ValueError):
     """What came back is not what was sent in upper case.
 
-    Attributes: offset, the place of the first wrong byte, counted from the
-    beginning of the stream; sent and got, up to 16 bytes from that place.
-    sent is empty where the server said more than it was asked.
+    Attributes: offset, where in the stream the first wrong byte is; sent and
+    got, up to 16 bytes from there on.  sent is empty where the server said
+    more than it was asked.
     """
 
     def __init__(self, offset: int, sent: bytes, got: bytes) -> None:
@@ -48,14 +48,6 @@ class WrongEcho(ValueError):
                 "uppercase echo, or something on the way alters the data"
                 % (self.offset, repr(self.sent) if self.sent else "nothing",
                    self.got))
-
-
-def checked_limit(name: str, seconds: Optional[float]) -> Optional[float]:
-    """Return seconds; raise ValueError for what is no limit."""
-    if seconds is not None and not seconds >= 0:        # nan, too
-        raise ValueError("%s must be a number of seconds, or None or 0 for "
-                         "no limit, not %r" % (name, seconds))
-    return seconds
 
 
 class Connection:
@@ -82,17 +74,13 @@ class Connection:
     A connection serves one thread at a time.  Methods for the caller: echo(),
     finish(), is_stale() and close(), also at the end of a with block; for one
     that waits by itself send(), receive(), half_close() and fileno(); for a
-    task of a Loop exchange(), and in place of the connecting connected, which
-    connect() has returned.
+    task of a Loop exchange(), after it has made it of what connect() returned.
 
-    Attributes:
-
-    - address, and name, the same as text
-    - timeout, which may be changed at any time
-    - in_flight: the number of bytes without their reply
-    - silence: the seconds since a byte came, or since the first of those in
-      flight was sent
-    - half_closed, closed: whether this side has ended its stream, or all
+    Attributes: address, and name, the same as text; timeout, which may be
+    changed at any time; in_flight, the number of bytes without their reply;
+    silence, the seconds since a byte came, or since the first of those in
+    flight was sent; half_closed and closed, whether this side has ended its
+    stream or all.
     """
 
     def __init__(self, address: Address, timeout: Optional[float] = None,
@@ -176,16 +164,13 @@ class Connection:
     def finish(self) -> bytes:
         """Say that no more will be sent; return the reply up to its end, and
         close the connection, whatever happens."""
+        parts: List[bytes] = []
         with self:
             self.half_close()
-            return block(self._read_to_the_end())
-
-    async def _read_to_the_end(self) -> bytes:
-        parts: List[bytes] = []
-        part = await self._next(READ)
-        while part != b"":
-            parts.append(part or b"")
-            part = await self._next(READ)
+            part = block(self._next(READ))
+            while part != b"":
+                parts.append(part or b"")
+                part = block(self._next(READ))
         return b"".join(parts)
 
     async def _next(self, events: int) -> Optional[bytes]:
@@ -203,14 +188,6 @@ class Connection:
         """
         return (self.closed or self.half_closed or self.in_flight > 0
                 or is_ready(self, READ, 0))
-
-    def news(self) -> Optional[Exception]:
-        """Return what has become of a connection with nothing in flight, None
-        for nothing: it can only be the end, or wrong."""
-        try:
-            return None if self.receive() is None else self.ended_early()
-        except (OSError, WrongEcho) as error:
-            return error
 
     def half_close(self) -> None:
         """Tell the server that no more will be sent (a FIN)."""
@@ -244,16 +221,13 @@ class Connection:
         except BlockingIOError:
             return None
         except OSError as error:
-            failure = self._failed(
-                type(error), "cut the connection (%s)" % error.strerror,
-                "the server, or something in between, gave it up")
-            if error.errno == errno.EPIPE:
-                # The server had ended its stream; a cut shows as a reset.
-                failure = self.ended_early()
-            elif error.errno == errno.ETIMEDOUT:
-                failure = self.fell_silent()
-            failure.errno = error.errno
-            raise failure from None
+            if error.errno == errno.EPIPE:      # a cut shows as a reset
+                raise self.ended_early() from None
+            if error.errno == errno.ETIMEDOUT:
+                raise self.fell_silent() from None
+            raise type(error)(error.errno, self._sentence(
+                "cut the connection (%s)" % error.strerror,
+                "the server, or something in between, gave it up")) from None
 
     def _compare(self, data: bytes) -> None:
         size = len(data)
@@ -269,18 +243,19 @@ class Connection:
         self._verified += size
         self._silent_since = perf_counter()
 
-    def ended_early(self) -> OSError:
+    def ended_early(self) -> ConnectionError:
         """Return the error for a server that has ended its stream."""
-        return self._failed(ConnectionError, "ended the stream", "it may be "
-                            "stopping, or have a limit on idle time")
+        return ConnectionError(self._sentence(
+            "ended the stream", "it may be stopping, or have a limit on idle "
+            "time"))
 
-    def fell_silent(self) -> OSError:
+    def fell_silent(self) -> TimeoutError:
         """Return the error for a server that is silent for too long."""
-        return self._failed(TimeoutError, "did not answer", "if it is only "
-                            "slow, allow it a longer timeout")
+        return TimeoutError(self._sentence(
+            "did not answer", "if it is only slow, allow it a longer timeout"))
 
-    def _failed(self, kind: Type[OSError], what: str, advice: str) -> OSError:
+    def _sentence(self, what: str, advice: str) -> str:
         count = len(self._unanswered)
-        return kind("%s %s, after %.3f s of silence, with %s unanswered; %s" % (
+        return "%s %s, after %.3f s of silence, with %s unanswered; %s" % (
             self.name, what, self.silence,
-            "%d bytes" % count if count else "nothing", advice))
+            "%d bytes" % count if count else "nothing", advice)

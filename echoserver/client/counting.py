@@ -98,8 +98,8 @@ class Count:
             places = lookup((self._args.host, self._args.port))
             self._start = perf_counter()
             for _ in range(self._working):
-                self._loop.start(self._work(places))
-            self._loop.start(self._watch())
+                self._loop.resume(self._work(places))
+            self._loop.resume(self._watch())
             self._loop.run()
         except (socket.gaierror, MemoryError) as error:
             self._note(error)
@@ -149,10 +149,9 @@ class Count:
     async def _rest(connection: Optional[Connection], due: float) -> None:
         """Wait until due; raise what befalls the connection meanwhile."""
         while perf_counter() < due:
-            if await ready(connection, READ, due) and connection is not None:
-                news = connection.news()
-                if news is not None:
-                    raise news
+            if (await ready(connection, READ, due) and connection is not None
+                    and connection.receive() is not None):
+                raise connection.ended_early()
 
     async def _ask(self, connection: Connection, number: int) -> None:
         data = message(number, self._args.size)

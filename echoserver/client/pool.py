@@ -4,8 +4,8 @@
     with pool.connection() as connection:
         connection.echo(b"hello")
 
-It is a queue of max_size slots.  Whoever takes a slot may have a connection:
-the one that lies there, or a new one where there is none (None), as in all at
+It is a queue of max_size slots.  Whoever takes one may have a connection: the
+one that lies there, or a new one where there is none (None), as in all at
 first.  The slot that was given back last is taken first, for its connection
 has had the least time to go stale.  A new one is made by the thread that wants
 it, so the pool has no thread of its own, and nothing that must be stopped.
@@ -16,10 +16,11 @@ import math
 import os
 import queue
 from time import perf_counter
-from typing import TYPE_CHECKING, Dict, Iterator, Optional, Tuple
+from typing import Dict, Iterator, Optional
 
 from .connecting import Address, describe
-from .connection import Connection, checked_limit
+from .connection import Connection
+from .waiting import checked_limit
 
 __all__ = ["ConnectionPool", "PoolClosed", "PoolTimeout"]
 
@@ -27,11 +28,6 @@ __all__ = ["ConnectionPool", "PoolClosed", "PoolTimeout"]
 # not wake another, so all look again; and on Windows Ctrl-C interrupts no wait
 # (gh-74157).
 _LONGEST_SLEEP = 0.5
-
-if TYPE_CHECKING:
-    # An idle connection and the time of its return, or the place for one.
-    _Slot = Optional[Tuple[Connection, float]]
-    _Slots = queue.LifoQueue[_Slot]
 
 
 class PoolTimeout(TimeoutError):
@@ -49,13 +45,13 @@ class ConnectionPool:
     given back, and until a new one is made.  It is then the connection's own
     timeout, for silence.  None or 0 is no limit.
 
-    A connection that nobody has had for max_idle seconds, or that can be read
+    A connection that has been silent for max_idle seconds, or that can be read
     from although nobody has asked anything (it has ended, or says more than it
     should), is replaced before anybody sees it.  None or 0 is no limit of age.
 
     A child of fork() starts with an empty pool.  When it first borrows, it
-    closes its copies of the parent's idle descriptors, which does nothing to
-    the parent's connections.
+    closes its copies of the parent's idle connections, which does nothing to
+    those.
 
     Methods for the caller: connection(), close(), and the with statement.
     """
@@ -74,7 +70,7 @@ class ConnectionPool:
         self.max_idle = checked_limit("max_idle", max_idle)
         self._closed = False
         # By process: a parent's queue may be locked by a thread of its own.
-        self._slots: "Dict[int, _Slots]" = {}
+        self._queues: "Dict[int, queue.LifoQueue[Optional[Connection]]]" = {}
 
     def __enter__(self) -> "ConnectionPool":
         return self
@@ -92,26 +88,28 @@ class ConnectionPool:
         Connection() raises.
         """
         end = perf_counter() + (self.timeout or math.inf)
-        slots = self._own_slots()
-        slot = self._take(slots, end)
-        connection = None
+        slots = self._slots()
+        connection = self._take(end)
         try:
-            connection = self._reuse(slot) or self._connect(end)
+            if connection is not None and (
+                    connection.is_stale()
+                    or connection.silence > (self.max_idle or math.inf)):
+                connection.close()
+            if connection is None or connection.closed:
+                connection = self._connect(end)
+            connection.timeout = self.timeout
             yield connection
         except BaseException:
             if connection is not None:
                 connection.close()
             raise
         finally:
-            if slots is self._own_slots():
-                if connection is None or connection.closed:
-                    slots.put(None)
-                else:
-                    slots.put((connection, perf_counter()))
-                if self._closed:
-                    self.close()
+            if slots is self._slots():
+                slots.put(connection)
             elif connection is not None:
                 connection.close()      # fork() has come between
+            if self._closed:
+                self.close()
 
     def close(self) -> None:
         """Close the idle connections now, and each lent one on its return.
@@ -120,34 +118,36 @@ class ConnectionPool:
         nothing.
         """
         self._closed = True
-        slots = self._own_slots()
+        slots = self._slots()
         with contextlib.suppress(queue.Empty):
             while True:
-                _discard(slots.get_nowait())
+                connection = slots.get_nowait()
+                if connection is not None:
+                    connection.close()
         # For those who wait: each gives it back, and so it wakes all.
         slots.put(None)
 
-    def _own_slots(self) -> "_Slots":
+    def _slots(self) -> "queue.LifoQueue[Optional[Connection]]":
         """Return the queue of this process."""
         pid = os.getpid()
-        if pid not in self._slots:
-            slots: "_Slots" = queue.LifoQueue()
+        if pid not in self._queues:
+            slots: "queue.LifoQueue[Optional[Connection]]" = queue.LifoQueue()
             for _ in range(self.max_size):
                 slots.put(None)
             # One step, should several threads come here at a time.
-            self._slots.setdefault(pid, slots)
-            for parent in set(self._slots) - {pid}:
-                # Its lock may be held, by a thread that is not there.
-                for slot in self._slots[parent].queue:
-                    _discard(slot)
-        return self._slots[pid]
+            self._queues.setdefault(pid, slots)
+            for parent in set(self._queues) - {pid}:
+                for connection in filter(None, self._queues[parent].queue):
+                    connection.close()
+        return self._queues[pid]
 
-    def _take(self, slots: "_Slots", end: float) -> "_Slot":
-        """Return a slot, as soon as there is one."""
+    def _take(self, end: float) -> Optional[Connection]:
+        """Take a slot as soon as there is one; return what is in it."""
         while True:
             left = end - perf_counter()
             try:
-                slot = slots.get(timeout=max(min(left, _LONGEST_SLEEP), 0))
+                found = self._slots().get(
+                    timeout=max(min(left, _LONGEST_SLEEP), 0))
             except queue.Empty:
                 if left > 0:
                     continue
@@ -157,36 +157,16 @@ class ConnectionPool:
                     % (self.max_size, describe(self.address),
                        self.timeout or 0)) from None
             if not self._closed:
-                return slot
-            slots.put(slot)
+                return found
+            self._slots().put(found)
             self.close()
             raise PoolClosed("this pool is closed; make another")
-
-    def _reuse(self, slot: "_Slot") -> Optional[Connection]:
-        """Return the connection in slot; None if there is none that is fit."""
-        if slot is None:
-            return None
-        connection, since = slot
-        idle = perf_counter() - since
-        if connection.is_stale() or idle > (self.max_idle or math.inf):
-            connection.close()
-            return None
-        connection.timeout = self.timeout   # a borrower may have changed it
-        return connection
 
     def _connect(self, end: float) -> Connection:
         left = None
         if self.timeout:
-            # Not 0, which would be no limit.
-            left = max(end - perf_counter(), 0.001)
+            left = max(end - perf_counter(), 0.001)     # 0 would be no limit
         try:
-            connection = Connection(self.address, left)
+            return Connection(self.address, left)
         except TimeoutError as error:
             raise PoolTimeout("a slot was free, but %s" % error) from error
-        connection.timeout = self.timeout
-        return connection
-
-
-def _discard(slot: "_Slot") -> None:
-    if slot is not None:
-        slot[0].close()

@@ -124,17 +124,14 @@ class Prompt:
                 write(reply + b"\n")
 
     def _current(self) -> Optional[Connection]:
-        """Return the connection, after a look at what has become of it.
-
-        The end of its stream is news and not a failure: nothing was owed.
-        """
-        news = self._connection.news() if self._connection else None
-        if isinstance(news, WrongEcho):
-            raise news
-        if news is not None:
-            code = self._code
-            self._lose(news)
-            self._code = code
+        """Return the connection, after a look at what has become of it."""
+        connection, code = self._connection, self._code
+        try:
+            if connection is not None and connection.receive() is not None:
+                raise connection.ended_early()
+        except OSError as error:
+            self._lose(error)
+            self._code = code       # news and no failure: nothing was owed
         return self._connection
 
     def _connect(self) -> Connection:

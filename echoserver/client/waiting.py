@@ -1,10 +1,10 @@
 """Code that waits, written once, for one connection and for many.
 
 What waits here is a coroutine: it says what for, and is resumed when that is
-ready or its time is over.  block() drives one coroutine and blocks, which is
-what a Connection does.  A Loop drives many, in one thread: with a thread for
-each connection, an instrument measures the switches between its own threads.
-Nothing else runs while a coroutine does, so there is nothing to lock.
+ready or its time is over.  block() drives one and blocks, as a Connection
+does.  A Loop drives many, in one thread: with a thread for each connection, an
+instrument measures the switches between its own threads.  While a coroutine
+runs nothing else does, so there is nothing to lock.
 
 Times are seconds of time.perf_counter(), in the whole client: a clock that
 never goes back, and fine enough on every system for a round trip.
@@ -14,10 +14,10 @@ import os
 import selectors
 import types
 from time import perf_counter
-from typing import Any, Coroutine, Dict, Generator, Tuple, TypeVar
+from typing import Any, Coroutine, Dict, Generator, Optional, Tuple, TypeVar
 
-__all__ = ["LONGEST_WAIT", "Loop", "READ", "WRITE", "block", "is_ready",
-           "ready"]
+__all__ = ["LONGEST_WAIT", "Loop", "READ", "WRITE", "block", "checked_limit",
+           "is_ready", "ready"]
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -33,10 +33,18 @@ _T = TypeVar("_T")
 _Task = Coroutine[Any, bool, Any]
 
 
+def checked_limit(name: str, seconds: Optional[float]) -> Optional[float]:
+    """Return seconds; raise ValueError for what is no limit."""
+    if seconds is not None and not seconds >= 0:        # nan, too
+        raise ValueError("%s must be a number of seconds, or None or 0 for "
+                         "no limit, not %r" % (name, seconds))
+    return seconds
+
+
 @types.coroutine
 def ready(file: Any, events: int,
           end: float) -> Generator[Tuple[Any, int, float], bool, bool]:
-    """Wait until file is ready for events, or for nothing (None), until the
+    """Wait until file, or None for nothing, is ready for events, or for the
     time end; return whether it is ready."""
     return (yield file, events, end)
 
@@ -45,12 +53,11 @@ def is_ready(file: Any, events: int, end: float) -> bool:
     """Do the same by blocking."""
     with _Selector() as selector:
         selector.register(file, events)
-        while True:
-            left = end - perf_counter()
-            if selector.select(max(min(left, LONGEST_WAIT), 0)):
-                return True
-            if left <= 0:
+        while not selector.select(
+                max(min(end - perf_counter(), LONGEST_WAIT), 0)):
+            if perf_counter() >= end:
                 return False
+        return True
 
 
 def block(task: "Coroutine[Any, bool, _T]") -> _T:
@@ -78,9 +85,9 @@ class Loop:
         self.running = True
         self.now = perf_counter()
         self._selector = selectors.DefaultSelector()
+        # What each task waits for: file and events, and the end of the wait.
+        self._files: Dict[_Task, Tuple[Any, int]] = {}
         self._ends: Dict[_Task, float] = {}
-        # What each is registered for at present: file and events.
-        self._waits: Dict[_Task, Tuple[Any, int]] = {}
 
     def __enter__(self) -> "Loop":
         return self
@@ -90,35 +97,31 @@ class Loop:
             task.close()
         self._selector.close()
 
-    def start(self, task: _Task) -> None:
-        """Run task up to where it waits."""
-        self._waits[task] = None, 0
-        self._resume(task, None)
+    def resume(self, task: _Task, answer: Any = None) -> None:
+        """Run task, a new one for instance, up to where it waits next."""
+        file, events = None, 0
+        try:
+            file, events, self._ends[task] = task.send(answer)
+        except StopIteration:
+            self._ends.pop(task, None)
+        old = self._files.get(task, (None, 0))
+        if old != (file, events):
+            self._files[task] = file, events
+            if old[0] is not None:
+                self._selector.unregister(old[0])
+            if file is not None:
+                self._selector.register(file, events, task)
 
     def run(self) -> None:
         """Run until all tasks have ended, or running is false."""
         while self.running and self._ends:
             end = min(self._ends.values())
             found = self._selector.select(
-                min(max(end - perf_counter(), 0), LONGEST_WAIT))
+                max(min(end - perf_counter(), LONGEST_WAIT), 0))
             self.now = perf_counter()
             for key, _ in found:
-                self._resume(key.data, True)
+                self.resume(key.data, True)
             if end <= self.now:
                 for task, end in list(self._ends.items()):
                     if end <= self.now:
-                        self._resume(task, False)
-
-    def _resume(self, task: _Task, answer: Any) -> None:
-        file, events = None, 0
-        try:
-            file, events, self._ends[task] = task.send(answer)
-        except StopIteration:
-            self._ends.pop(task, None)
-        old = self._waits[task]
-        self._waits[task] = file, events
-        if old != (file, events):
-            if old[0] is not None:
-                self._selector.unregister(old[0])
-            if file is not None:
-                self._selector.register(file, events, task)
+                        self.resume(task, False)

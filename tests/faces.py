@@ -16,7 +16,7 @@ from echoserver.client.__main__ import main
 from . import peers
 from .support import PATIENCE, TestCase
 
-__all__ = ["ClientTestCase", "ENVIRONMENT", "Terminal"]
+__all__ = ["ClientTestCase", "ENVIRONMENT", "Terminal", "at_rest"]
 
 # What the tests are run with must not decide what they see.
 ENVIRONMENT = {name: value for name, value in os.environ.items()
@@ -30,6 +30,15 @@ class Terminal(io.TextIOWrapper):
         super().__init__(buffer or io.BytesIO(), "utf-8")
 
     def isatty(self):
+        return True
+
+
+def at_rest(process):
+    """Return whether its main thread sleeps, or true if nobody knows."""
+    try:
+        with open("/proc/%d/stat" % process.pid) as f:
+            return f.read().rpartition(")")[2].split()[0] == "S"
+    except OSError:
         return True
 
 

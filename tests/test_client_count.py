@@ -16,7 +16,7 @@ from unittest import mock
 from echoserver.client.counting import Count, message
 
 from . import peers
-from .faces import ClientTestCase
+from .faces import ClientTestCase, at_rest
 from .support import PATIENCE, until
 
 try:
@@ -25,6 +25,10 @@ try:
     import termios
 except ImportError:
     pty = None
+try:
+    import resource
+except ImportError:
+    resource = None
 
 
 class MessageTests(unittest.TestCase):
@@ -302,6 +306,49 @@ class CountTests(ClientTestCase):
         process.stdout.close()
         self.assertEqual(process.wait(PATIENCE), 141)
         self.assertEqual(process.stderr.read(), b"")
+
+    @unittest.skipIf(resource is None, "no limit of memory")
+    def test_out_of_memory(self):
+        """2, with its sentence and the summary."""
+        process = self.client(
+            *self.play(peers.echo), "-c", 9, "-n", 9, "-s", 1 << 26,
+            preexec_fn=lambda: resource.setrlimit(
+                resource.RLIMIT_AS, (1 << 28, resource.RLIM_INFINITY)))
+        code, out, err = self.outcome(process)
+        self.assertEqual(code, 2)
+        self.assertRegex(err[0], "^this host is out of memory; ")
+        self.assertIn(b" verified, ", out)
+
+    def test_name_that_standard_output_has_not(self):
+        """It is escaped."""
+        code, out, err = self.count(
+            "b\xfccher.invalid", 80, "-c", 1,
+            stdout=io.TextIOWrapper(io.BytesIO(), "ascii"))
+        self.assertEqual((code, len(err)), (1, 1))
+        self.assertIn(b"--- b\\xfccher.invalid:80, ", out)
+
+    def test_full_output(self):
+        """A pipe that is full, and set to O_NONBLOCK by another, gets all."""
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        size = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                size += os.write(writer, bytes(1 << 12))
+        asked = threading.Event()
+
+        def script(connection):
+            connection.sendall(connection.recv(1 << 16).upper())
+            asked.set()
+            peers.echo(connection)
+        process = self.client(*self.play(script), "-c", 2, "-i", "0.2",
+                              stdout=writer)
+        os.close(writer)
+        self.assertTrue(asked.wait(PATIENCE))
+        until(lambda: at_rest(process), "the program to wait")
+        with open(reader, "rb") as out:
+            lines = out.read()[size:].splitlines()
+        self.assertEqual((process.wait(PATIENCE), len(lines)), (0, 6))
 
     def test_histogram(self):
         """A chart that fits the width, in ASCII where nothing else goes."""

@@ -41,8 +41,10 @@ class PipeTests(ClientTestCase):
 
     def test_process(self):
         """A reply is written when it is there, not at the end; then Ctrl-C
-        ends it: 130, quietly."""
-        process = self.client(*self.play(peers.echo))
+        ends it, quietly: 130, also where it was ignored, as in the background
+        job of a script."""
+        process = self.client(*self.play(peers.echo), preexec_fn=(
+            lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)))
         for word in b"one\n", b"two\n":
             process.stdin.write(word)
             self.assertEqual(self.read_line(process.stdout), word.upper())

@@ -14,12 +14,13 @@ import unittest
 from echoserver.client import prompt
 
 from . import peers
-from .faces import ENVIRONMENT, ClientTestCase, Terminal
+from .faces import ENVIRONMENT, ClientTestCase, Terminal, at_rest
 from .support import PATIENCE, until
 
 try:
     import pty
     import readline
+    import termios
 except ImportError:
     pty = readline = None
 
@@ -89,16 +90,8 @@ class Session:
         One that comes between the last key and the select() after it stays
         unnoticed until the next key, in every readline of CPython.
         """
-        until(self.at_rest, "the program to wait")
+        until(lambda: at_rest(self.process), "the program to wait")
         self.process.send_signal(signal.SIGINT)
-
-    def at_rest(self):
-        """Return whether the main thread sleeps, or true if nobody knows."""
-        try:
-            with open("/proc/%d/stat" % self.process.pid) as f:
-                return f.read().rpartition(")")[2].split()[0] == "S"
-        except OSError:
-            return True
 
     def ends(self, code):
         """Check the exit code, and that nothing is left unsaid."""
@@ -205,6 +198,27 @@ class TerminalTests(ClientTestCase):
         session.expect("echo> ")
         session.interrupt()
         session.ends(130)
+
+    @unittest.skipUnless(hasattr(signal, "SIGCONT"), "no job control")
+    def test_stopped_and_continued(self):
+        """After Ctrl-Z and fg, what was typed is shown and edited as before,
+        whatever mode the shell has left the terminal in."""
+        session = self.start(peers.echo)
+        session.type("half a li")
+        session.expect("half a li")
+        cooked = termios.tcgetattr(session.master)
+        cooked[3] |= termios.ECHO | termios.ICANON
+        until(lambda: at_rest(session.process), "the program to wait")
+        session.process.send_signal(signal.SIGSTOP)
+        termios.tcsetattr(session.master, termios.TCSANOW, cooked)
+        session.process.send_signal(signal.SIGCONT)
+        session.expect("echo> half a li")
+        until(lambda: not termios.tcgetattr(session.master)[3] & termios.ECHO,
+              "the line editor")
+        session.type("ne\n")
+        session.expect("HALF A LINE\r\necho> ")
+        session.type(b"\x04")
+        session.ends(0)
 
     def test_control_c_while_waiting_for_a_reply(self):
         """The reply is given up, and the next line connects again."""

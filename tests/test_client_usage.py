@@ -42,8 +42,11 @@ class UsageTests(ClientTestCase):
 
     def test_usage_of_a_process(self):
         """2: usage on standard error, nothing on standard output."""
-        code, out, err = self.outcome(self.client("--nonsense"), b"")
+        process = self.client("--nonsense",
+                              env=dict(ENVIRONMENT, FORCE_COLOR="1"))
+        code, out, err = self.outcome(process, b"")
         self.assertEqual((code, out, err[0][:6]), (2, b"", "usage:"))
+        self.assertNotIn("\x1b", "".join(err))
 
     def test_words_that_do_not_go_together(self):
         """2: what measures needs --count, and shows no prompt."""

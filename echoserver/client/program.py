@@ -10,6 +10,7 @@ With --count, round trips are made and measured.
 
 import argparse
 import os
+import signal
 import sys
 from typing import Callable, List, Optional
 
@@ -45,6 +46,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     if sys.stderr is None:
         # Closed (2>&-): input() and argparse fail without it.
         sys.stderr = open(os.devnull, "w", errors="replace")
+    # In the background job of a script it is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = _run(argv)
         if sys.stdout is not None:
@@ -111,6 +114,8 @@ def _parser() -> argparse.ArgumentParser:
         in ("__main__.py", "-m") else None,
         description=__doc__, epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
+    # Python 3.14 looks at standard output for it, and colours 2>log (gh-139946).
+    setattr(parser, "color", False)
     add = parser.add_argument
     add("host", nargs="?", default="127.0.0.1",
         help="name or address of the server (%(default)s)")

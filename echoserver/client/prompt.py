@@ -15,6 +15,7 @@ the terminal cannot show of a reply is escaped.
 
 import argparse
 import io
+import signal
 import sys
 from typing import Any, Optional
 
@@ -64,6 +65,14 @@ def encoded(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
+class _Continued(Exception):
+    """This process was stopped, and goes on."""
+
+
+def _raise_continued(number: int, frame: Any) -> None:
+    raise _Continued
+
+
 class Prompt:
     """A conversation, over one connection after another.
 
@@ -95,7 +104,7 @@ class Prompt:
     def _converse(self) -> int:
         while True:
             try:
-                line = input(self._prompt)
+                line = self._ask()
             except EOFError:
                 self._end_line()
                 return self._leave()
@@ -106,6 +115,27 @@ class Prompt:
             else:
                 if line.strip():
                     self._say(encoded(line))
+
+    def _ask(self) -> str:
+        """Return a line from the terminal, after Ctrl-Z and fg as well.
+
+        A shell gives the terminal back in the mode that it likes itself, so
+        the line editor must begin anew, with what had been typed.
+        """
+        if (not self._interactive or readline is None
+                or not hasattr(signal, "SIGCONT")):
+            return input(self._prompt)
+        typed = ""
+        readline.set_startup_hook(lambda: readline.insert_text(typed))
+        signal.signal(signal.SIGCONT, _raise_continued)
+        try:
+            while True:
+                try:
+                    return input(self._prompt)
+                except _Continued:
+                    typed = self._typed()
+        finally:
+            signal.signal(signal.SIGCONT, signal.SIG_DFL)
 
     def _say(self, data: bytes) -> None:
         """Send a line, once, and print its reply."""

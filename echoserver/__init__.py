@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from .client.pool import ConnectionPool, PoolClosed, PoolTimeout
     from .server.base import EchoServer
     from .server.handler import EchoHandler
-    from .models import (ForkingEchoServer, SelectorEchoServer,
-                         ThreadingEchoServer, ThreadPoolEchoServer)
+    from .models import (ForkingEchoServer, PinnedEchoServer,
+                         SelectorEchoServer, ThreadingEchoServer,
+                         ThreadPoolEchoServer)
 
 __all__ = ["Connection", "ConnectionPool", "EchoHandler", "EchoServer",
-           "PoolClosed", "PoolTimeout", "SelectorEchoServer",
-           "ThreadPoolEchoServer", "ThreadingEchoServer", "WrongEcho"]
+           "PinnedEchoServer", "PoolClosed", "PoolTimeout",
+           "SelectorEchoServer", "ThreadPoolEchoServer",
+           "ThreadingEchoServer", "WrongEcho"]
 
 if hasattr(os, "fork"):
     __all__.append("ForkingEchoServer")
@@ -37,7 +39,7 @@ _HOMES = {
     "client.connection": ["Connection", "WrongEcho"],
     "client.pool": ["ConnectionPool", "PoolClosed", "PoolTimeout"],
     "server.handler": ["EchoHandler"],
-    "models": ["ForkingEchoServer", "SelectorEchoServer",
+    "models": ["ForkingEchoServer", "PinnedEchoServer", "SelectorEchoServer",
                "ThreadingEchoServer", "ThreadPoolEchoServer"],
     "server.base": ["EchoServer"],
 }

@@ -118,16 +118,20 @@ def make_parser() -> argparse.ArgumentParser:
     add("--grace", type=number(float, 0), metavar="SECONDS",
         default=EchoServer.grace,
         help="how long stopping may take (default %(default)g)")
+    add("--delay", type=number(float, 0), metavar="SECONDS",
+        default=EchoServer.delay,
+        help="wait so long before each reply, as a slow disk or database "
+        "would (default %(default)g)")
     add("--pool-size", type=number(int, 1), metavar="N",
         default=argparse.SUPPRESS,
-        help="worker threads of the model pool (default %d)"
+        help="worker threads of the models pinned and pool (default %d)"
         % getattr(MODELS["pool"], "pool_size"))
     add("--workers", type=number(int, 0), metavar="N", default=0,
         help="serve with N processes of the model on one port, to use more "
         "CPUs than one; limits hold in total, log lines are per process")
     add("--any-cpu", action="store_true",
-        help="let the threads of threads and pool run on any CPU; by default "
-        "they share one, which is faster under the interpreter lock")
+        help="let the threads of threads, pinned and pool run on any CPU; by "
+        "default they share one, which is faster under the interpreter lock")
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-q", "--quiet", dest="level", const=logging.ERROR,
                           action="store_const", default=logging.INFO,
@@ -142,8 +146,8 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     """Return the arguments, checked; exit with 2 if they make no sense."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    if "pool_size" in args and args.model != "pool":
-        parser.error("--pool-size goes with --model pool")
+    if "pool_size" in args and not hasattr(MODELS[args.model], "pool_size"):
+        parser.error("--pool-size goes with --model pinned or --model pool")
     if 0 < args.max_connections < args.workers:
         parser.error("--max-connections must not be less than --workers")
     if not args.bind:

@@ -72,7 +72,7 @@ def raise_descriptor_limit(wanted: int) -> None:
 def make_server(args: argparse.Namespace) -> Union[EchoServer, Workers]:
     """Return what the arguments ask for, listening."""
     options = {name: getattr(args, name) for name in (
-        "idle_timeout", "grace", "pool_size") if name in args}
+        "idle_timeout", "grace", "delay", "pool_size") if name in args}
     one_cpu = MODELS[args.model].one_cpu and not args.any_cpu
 
     def make(max_connections: int) -> EchoServer:

@@ -78,8 +78,14 @@ class ModelTestCase(TestCase):
     @property
     def few(self):
         """The options that leave the model the fewest threads."""
-        return ({"pool_size": 1} if hasattr(self.server_class, "pool_size")
-                else {})
+        return {"pool_size": 1} if self.server_class.model == "pool" else {}
+
+    def needs(self, count):
+        """Skip the test where fewer connections are served at a time."""
+        at_once = {"blocking": 1, "pinned": 8}.get(self.server_class.model)
+        if at_once is not None and at_once < count:
+            self.skipTest("%s serves no more than %d at a time" % (
+                self.server_class.model, at_once))
 
     @property
     def here(self):

@@ -25,6 +25,7 @@ class Drain:
 
     def test_drain(self):
         """All that had arrived is answered, and the stream ends."""
+        self.needs(5)
         server = self.serve()
         clients = [self.client(server) for _ in range(5)]
         for s in clients:
@@ -38,6 +39,7 @@ class Drain:
 
     def test_idle_clients(self):
         """Nobody waits for peers that say nothing (bpo-31233)."""
+        self.needs(2)
         server = self.serve(grace=10 * PATIENCE)
         idle = [self.connect(server.server_address), self.client(server)]
         server.server_close()
@@ -127,7 +129,7 @@ class Drain:
         s.sendall(STREAM[:300000])
         self.assertEqual(s.recv(1), STREAM[:1].upper())
         closing = self.in_thread(server.server_close)
-        until(lambda: server.socket.fileno() < 0, "the drain")
+        until(server.is_ending, "the drain")
         self.ends(s, data=STREAM[1:300000].upper())
         self.ended(closing)
 

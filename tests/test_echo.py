@@ -10,7 +10,7 @@ import unittest
 from echoserver import EchoHandler
 
 from .models import STREAM, ModelTestCase, every_model
-from .support import PATIENCE
+from .support import PATIENCE, until
 
 SIZES = [0, 1, 31, 4 << 10, 256 << 10, 4 << 20, 16 << 20]
 
@@ -67,6 +67,7 @@ class Echo:
 
     def test_slow_reader(self):
         """A reply that does not fit is finished when it does."""
+        self.needs(2)
         server = self.serve(**self.few)
         s, sent = self.stuff(server)
         self.answers(server)
@@ -77,6 +78,7 @@ class Echo:
 
     def test_peers_that_do_not_read(self):
         """They delay nobody, though they send all that goes."""
+        self.needs(6)
         server = self.serve(**self.few)
         mute = [self.connect(server.server_address) for _ in range(4)]
         sent = [0] * len(mute)
@@ -90,6 +92,7 @@ class Echo:
 
     def test_streams_without_rest(self):
         """All progress, also when they are more than the workers."""
+        self.needs(6)
         server = self.serve(**self.few)
         rounds = [0] * 6
         deadline = time.monotonic() + PATIENCE
@@ -114,6 +117,7 @@ class Echo:
     def test_idle_crowd(self):
         """Among many who have nothing to say the next is answered, and so is
         each of them."""
+        self.needs(50)
         server = self.serve(**self.few)
         crowd = [self.connect(server.server_address) for _ in range(50)]
         self.answers(server)
@@ -121,6 +125,22 @@ class Echo:
         self.asks(crowd[-1])
         for s in crowd:
             self.quiet(s)
+
+    def test_delay(self):
+        """Each reply waits for it; an end of the server does not."""
+        server = self.serve(delay=0.05)
+        with self.connect(server.server_address) as s:
+            for _ in range(2):
+                began = time.monotonic()
+                self.asks(s)
+                self.assertGreaterEqual(time.monotonic() - began, 0.05)
+        server = self.serve(delay=10 * PATIENCE, grace=PATIENCE / 4)
+        s = self.connect(server.server_address)
+        s.sendall(b"hello")
+        self.only_here()
+        until(lambda: self.peer(server).bytes_in, "the request")
+        server.server_close()
+        self.ends(s, data=b"HELLO")
 
     def test_peers_that_reset(self):
         """At no stage does that harm the server, nor look like a bug."""
@@ -146,6 +166,7 @@ class Echo:
     @unittest.skipUnless(hasattr(os, "fork"), "is about processes")
     def test_nothing_survives(self):
         """No process of its own is left when a server is closed."""
+        self.needs(2)
         ours, theirs = os.pipe()
         self.addCleanup(os.close, ours)
         try:

@@ -64,6 +64,7 @@ class Handlers:
 
     def test_its_own_handle(self):
         """handle() may be overridden, or is refused with a reason."""
+        self.needs(3)
         if self.refused(Lines):
             return
         server = self.serve(Lines, grace=PATIENCE)
@@ -123,6 +124,7 @@ class Handlers:
     def test_bug(self):
         """It costs a traceback and its own connection, no other: whatever it
         is that reply() raises."""
+        self.needs(2)
         errors = [ZeroDivisionError(), BlockingIOError(), TimeoutError()]
 
         def reply(data):
@@ -143,6 +145,7 @@ class Handlers:
     def test_exit(self):
         """SystemExit ends its own connection with a reset, without a
         traceback; no worker and no loop."""
+        self.needs(2)
         for few in self.few, {}:
             server = self.serve(replying(dies(SystemExit())), **few)
             for _ in range(2):
@@ -155,6 +158,7 @@ class Handlers:
 
     def test_exit_of_its_own_handle(self):
         """The same of a handler that has a worker for itself."""
+        self.needs(2)
         class Exiting(EchoHandler):
             def handle(self):
                 if self.request.recv(10) == b"die":
@@ -266,7 +270,7 @@ class Handlers:
                 logger.info("service")
 
         server = self.serve(cls=Serving)
-        self.client(server)
+        self.answers(server)
         self.logged("service")
 
 
@@ -398,6 +402,7 @@ class Log:
 
     def test_long_connections_without_a_byte(self):
         """One that lasted is worth a line."""
+        self.needs(2)
         server = self.make()
         server.peers.log_after = 0.001
         server.run_in_background()

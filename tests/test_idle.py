@@ -24,6 +24,7 @@ class Idle:
     def test_idle_timeout(self):
         """Who moves no byte is ended, and nobody else; one with a reply due
         is reset."""
+        self.needs(4)
         server = self.make(idle_timeout=0.15)
         server.run_in_background()
         silent, talker, mute, slow = [

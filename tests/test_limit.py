@@ -26,6 +26,7 @@ class Limit:
     def test_limit(self):
         """At the limit the next waits until another ends; told once each
         way."""
+        self.needs(2)
         server = self.serve(max_connections=2)
         inside = [self.client(server) for _ in range(2)]
         self.logged("WARNING at the limit of 2 connections")
@@ -87,6 +88,7 @@ class Limit:
 
     def test_out_of_descriptors_at_the_limit(self):
         """The loop does not spin, and says why nobody is let in."""
+        self.needs(2)
         class Short(self.server_class):
             lacking = turns = 0
 

@@ -132,7 +132,7 @@ class PoolTest(ModelTestCase):
             real(thread, timeout)
 
         with mock.patch("echoserver.server.drain.CUT_TIMEOUT", 0.05), \
-                mock.patch("echoserver.models.pool.CUT_TIMEOUT", 0.05), \
+                mock.patch("echoserver.models.pinned.CUT_TIMEOUT", 0.05), \
                 mock.patch.object(threading.Thread, "join", join):
             server.server_close()
         bounded = [wait for wait in waits if wait is not None]

@@ -206,6 +206,7 @@ class UsageTests(ProgramTestCase):
                 ("-m", "asyncio"): ["--model", "asyncio"] + list(MODELS),
                 ("-m", "pool", "--pool-size", "0"): ["--pool-size", "0"],
                 ("--pool-size", "4"): ["--pool-size", "--model pool"],
+                ("--delay", "-1"): ["--delay", "-1"],
                 ("--workers", "-1"): ["--workers", "-1"],
                 ("--workers", "many"): ["--workers", "many"],
                 ("--any-cpu=1",): ["--any-cpu"],
@@ -265,12 +266,13 @@ import os; del os.fork""")
         """Each flag sets what it is called after."""
         args = arguments.make_parser().parse_args(
             ["0", "-b", "127.0.0.1", "-m", "pool", "-c", "7", "--grace", "1.5",
-             "--idle-timeout", "8.5", "--pool-size", "3", "--any-cpu"])
+             "--idle-timeout", "8.5", "--pool-size", "3", "--any-cpu",
+             "--delay", "0.5"])
         with program.make_server(args) as server:
             self.assertEqual(
                 (server.model, server.max_connections, server.grace,
-                 server.idle_timeout, server.pool_size),
-                ("pool", 7, 1.5, 8.5, 3))
+                 server.idle_timeout, server.pool_size, server.delay),
+                ("pool", 7, 1.5, 8.5, 3, 0.5))
 
 
 class LogTests(ProgramTestCase):

@@ -217,7 +217,8 @@ class StartTest(ModelTestCase):
 
 class OptionTest(ModelTestCase):
 
-    OPTIONS = {"max_connections": 7, "idle_timeout": 8.5, "grace": 0.25}
+    OPTIONS = {"max_connections": 7, "idle_timeout": 8.5, "grace": 0.25,
+               "delay": 0.125}
 
     def values(self, server):
         return {name: getattr(server, name) for name in self.OPTIONS}
@@ -225,7 +226,8 @@ class OptionTest(ModelTestCase):
     def test_documented_defaults(self):
         """They are what the README says."""
         self.assertEqual(self.values(EchoServer), {
-            "max_connections": 1000, "idle_timeout": 300, "grace": 5})
+            "max_connections": 1000, "idle_timeout": 300, "grace": 5,
+            "delay": 0})
         default = inspect.signature(EchoServer).parameters["server_address"]
         self.assertEqual(default.default, ("127.0.0.1", 8080))
 

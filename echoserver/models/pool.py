@@ -1,20 +1,13 @@
-"""--model pool: a fixed number of worker threads, for any number of peers."""
+"""--model pool: a fixed number of threads, for any number of connections."""
 
-import contextlib
-import errno
 import os
-import queue
 import socket
-import threading
-from time import monotonic
-from typing import Any, List, Optional
+from typing import Any
 
-from ..server.base import EchoServer
-from ..server.drain import CUT_TIMEOUT
 from ..server.handler import Buffer, Peer
 from ..server.loop import READ, WRITE
 from ..server.system import limit_wait
-from ..server.threads import start_thread
+from .pinned import PinnedEchoServer
 from .turns import limit_to_select, take_turn
 
 __all__ = ["ThreadPoolEchoServer"]
@@ -24,66 +17,25 @@ __all__ = ["ThreadPoolEchoServer"]
 TURN_TIMEOUT = 0.005
 
 
-class ThreadPoolEchoServer(EchoServer):
+class ThreadPoolEchoServer(PinnedEchoServer):
 
-    """A fixed number of worker threads, for any number of connections.
+    """The same workers, and no ceiling: a connection that is silent waits in
+    the loop, not in a worker.
 
-    A worker keeps its connection while bytes keep coming and nobody waits.
-    Silent connections wait in the loop, not in a worker; when others wait for
-    a worker, a busy one goes there, too, after a turn.  So idle peers and
-    never-ending streams starve nobody: not the lesson's pool, which pins a
-    worker to a connection until it ends.
+    A worker keeps its connection while bytes keep coming and nobody waits;
+    when others wait for a worker, a busy one goes to the loop, too, after a
+    turn.  So idle peers and never-ending streams starve nobody.
 
-    A handler class that overrides more than reply() gets the lesson's pool,
-    since only a thread of its own can hold its state.
-
-    Class variables that may be overridden, or given as keywords:
-
-    - pool_size: the number of workers, 1 or more
+    Between two turns nothing of a connection is on any stack.  A handler class
+    that overrides more than reply() has its state there, so that it is pinned
+    to a worker.
     """
 
     model = "pool"
-    one_cpu = True
-    # Threads are cheap while they wait, and more do not gain: with 64 busy
-    # connections 64 workers hand over nothing, and beyond that all share one
-    # interpreter lock anyway.
-    pool_size = 64
 
-    def __init__(self, *args: Any, pool_size: Optional[int] = None,
-                 **options: Any) -> None:
-        if pool_size is not None:
-            self.pool_size = pool_size
-        if self.pool_size < 1:
-            raise ValueError("pool_size must be 1 or more, not %r"
-                             % self.pool_size)
-        # Connections that have something to say; idle workers wait for one.
-        # What is with a worker or waits for one is an unfinished task.
-        self._ready: "queue.Queue[Optional[Peer]]" = queue.Queue()
-        self._workers: List[threading.Thread] = []
+    def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         limit_to_select(self)
-
-    def server_activate(self) -> None:
-        super().server_activate()
-        try:
-            for _ in range(self.pool_size):
-                self._workers.append(start_thread(self._work))
-        except (OSError, MemoryError) as error:
-            self._end_workers()
-            raise OSError(errno.EAGAIN, "%s, having started %d of %d" % (
-                getattr(error, "strerror", "out of memory"),
-                len(self._workers), self.pool_size)) from error
-
-    def server_close(self) -> None:
-        super().server_close()
-        self._end_workers()
-
-    def _end_workers(self) -> None:
-        for _ in self._workers:
-            self._ready.put(None)
-        end = monotonic() + CUT_TIMEOUT
-        for worker in self._workers:
-            worker.join(max(end - monotonic(), 0))
 
     def set_up(self, request: Any) -> None:
         super().set_up(request)
@@ -100,8 +52,8 @@ class ThreadPoolEchoServer(EchoServer):
         peer = self.peers[request]
         if self.turns and os.name != "posix":
             request.setblocking(False)  # where limit_wait() does nothing
-        if self._ready.unfinished_tasks < self.pool_size or not self.turns:
-            self._ready.put(peer)
+        if self.waiting.unfinished_tasks < self.pool_size or not self.turns:
+            self.waiting.put(peer)
         else:
             self._park(peer)
 
@@ -111,25 +63,25 @@ class ThreadPoolEchoServer(EchoServer):
 
     def _unpark(self, peer: Peer) -> None:
         self.loop.remove(peer)
-        self._ready.put(peer)
+        self.waiting.put(peer)
 
-    def _work(self) -> None:
-        """Be a worker."""
+    def work(self) -> None:
         buffer = Buffer()
-        for peer in iter(self._ready.get, None):
+        for peer in iter(self.waiting.get, None):
             if self.turns:
                 self._take_turns(peer, buffer)
             else:
-                with contextlib.suppress(SystemExit):   # of a handler
-                    self.serve_here(peer.request, peer.client_address)
-                self._ready.task_done()
+                self.serve_pinned(peer)
 
     def _take_turns(self, peer: Peer, buffer: Buffer) -> None:
-        """Serve peer for as long as nobody waits for a worker."""
+        """Serve peer for as long as nobody waits for a worker.
+
+        What is with a worker or waits for one is an unfinished task.
+        """
         moved = take_turn(self, peer, buffer)
-        while moved and self._ready.unfinished_tasks <= self.pool_size:
+        while moved and self.waiting.unfinished_tasks <= self.pool_size:
             moved = take_turn(self, peer, buffer)
-        self._ready.task_done()
+        self.waiting.task_done()
         if moved is not False:
             try:
                 self._park(peer)

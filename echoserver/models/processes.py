@@ -10,7 +10,7 @@ from ..server.connections import Connections
 from ..server.drain import CUT_TIMEOUT
 from ..server.handler import Peer
 from ..server.threads import start_thread
-from ..server.timekeeper import keep_time_of_orphan
+from ..server.timekeeper import keep_time_in_child
 
 __all__ = ["ForkingEchoServer"]
 
@@ -125,10 +125,11 @@ class ForkingEchoServer(EchoServer):
         self.loop.close()   # first: a kqueue's number may be used again
         for other in [*self.peers, *self._children, self.socket]:
             other.close()
+        self._children.clear()
         self.peers = ChildConnections(self.loop, self.peer_class,
                                       self.idle_timeout, self.turns)
         self.peers[request] = peer
-        start_thread(keep_time_of_orphan, self, control)
+        start_thread(keep_time_in_child, self, control)
         self.serve_here(request, client_address)
         return 0
 
@@ -172,8 +173,9 @@ class ForkingEchoServer(EchoServer):
 
     def stop(self, grace: Optional[float] = None) -> None:
         super().stop(grace)
-        if self._server is not None:
-            self._server.stop(self.grace)
+        for child in [*self._children, self._server]:
+            if child is not None:
+                child.stop(self.grace)
 
     def shutdown(self) -> None:
         super().shutdown()

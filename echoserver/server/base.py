@@ -24,7 +24,7 @@ from . import listening
 from .acceptor import Acceptor
 from .connections import Connections
 from .drain import LINGER_TIMEOUT, drain, finish
-from .handler import EchoHandler, Peer, reason_of, uses_turns
+from .handler import EchoHandler, Peer, delayed, reason_of, uses_turns
 from .loop import Loop
 from .system import ACCEPTED_INHERIT, REUSE_ADDRESS, limit_wait
 from .timekeeper import keeping_time
@@ -55,6 +55,8 @@ class EchoServer(socketserver.TCPServer):
       backlog until one ends.  0 is no limit.
     - idle_timeout: seconds without a byte moved either way; 0 is never
     - grace: seconds that a drain may take
+    - delay: seconds before each reply, as a slow disk or database would take;
+      a handler with its own handle() is not delayed
 
     Instance variables: peers, the Connections, a dict of accepted socket ->
     Peer; loop and acceptor, its other parts; turns, whether its handlers do
@@ -72,12 +74,13 @@ class EchoServer(socketserver.TCPServer):
     idle_timeout = 300.0
     # Less than the ten or more seconds that supervisors wait before SIGKILL.
     grace = 5.0
+    delay = 0.0
     # Seconds after which a handler that waits in send() sees that it was cut.
     send_timeout = 0.25
 
     # What the program asks of a model: its name, the descriptors that a
     # connection takes, and whether many threads had better share one CPU.
-    model = "one at a time"
+    model = "blocking"
     descriptors = 1
     one_cpu = False
 
@@ -91,9 +94,10 @@ class EchoServer(socketserver.TCPServer):
                  bind_and_activate: bool = True, *,
                  max_connections: Optional[int] = None,
                  idle_timeout: Optional[float] = None,
-                 grace: Optional[float] = None) -> None:
-        self._set_options(max_connections=max_connections,
-                          idle_timeout=idle_timeout, grace=grace)
+                 grace: Optional[float] = None,
+                 delay: Optional[float] = None) -> None:
+        self._set_options(max_connections=max_connections, grace=grace,
+                          idle_timeout=idle_timeout, delay=delay)
         self.adopted = False    # whether others use the listener, too
         self.draining_since = 0.0   # the monotonic time, once it drains
         self._listening = self._closed = False
@@ -106,9 +110,12 @@ class EchoServer(socketserver.TCPServer):
         self.loop = Loop()
         self.acceptor = Acceptor(self)
         reply = getattr(RequestHandlerClass, "reply", bytes.upper)
+        if self.delay:
+            reply = delayed(reply, self.delay, self.is_ending)
         self.peers = Connections(
             self.loop, functools.partial(self.peer_class, reply=reply),
-            self.idle_timeout, self.turns,
+            # our own delay is not the peer's silence
+            self.idle_timeout and self.idle_timeout + self.delay, self.turns,
             self.turns and RequestHandlerClass.timeout is None)
         try:
             super().__init__(server_address, RequestHandlerClass,

@@ -20,12 +20,12 @@ own send buffer fills, which is how TCP tells a sender to wait.
 import errno
 import socket
 import socketserver
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Callable, Optional
 
 from ..address import show_address
 
-__all__ = ["Buffer", "EchoHandler", "Peer", "reason_of", "uses_turns"]
+__all__ = ["Buffer", "EchoHandler", "Peer", "delayed", "reason_of", "uses_turns"]
 
 # 8 KiB is right for people and small messages; a read that fills the buffer
 # says that more is coming, and doubles it.  Up to 128 KiB the C library keeps
@@ -40,6 +40,8 @@ MAX_BUFFER = 128 << 10
 # a ConnectionError.  Any other error is a bug and keeps its traceback.
 PEER_ERRNOS = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH,
                errno.ENETDOWN, errno.ENETRESET, errno.ENOTCONN}
+
+DELAY_TICK = 0.05   # seconds after which a delay looks whether it is to end
 
 
 class Buffer:
@@ -193,6 +195,18 @@ def uses_turns(handler_class: Any) -> bool:
     """
     return all(getattr(handler_class, name, None) is getattr(EchoHandler, name)
                for name in ("__init__", "setup", "handle", "finish"))
+
+
+def delayed(reply: Callable[[bytes], bytes], delay: float,
+            is_ending: Callable[[], bool]) -> Callable[[bytes], bytes]:
+    """Return a reply() that blocks for so many seconds before it answers, or
+    until the server is ending."""
+    def delayed_reply(data: bytes) -> bytes:
+        end = monotonic() + delay
+        while monotonic() < end and not is_ending():
+            sleep(max(min(end - monotonic(), DELAY_TICK), 0))
+        return reply(data)
+    return delayed_reply
 
 
 def reason_of(error: Optional[BaseException], request: Any) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .base import EchoServer
 
-__all__ = ["keep_time_of_orphan", "keeping_time"]
+__all__ = ["keep_time_in_child", "keeping_time"]
 
 TICK = 0.05     # seconds between two looks
 
@@ -54,10 +54,11 @@ def keep_time(server: "EchoServer", ended: threading.Event) -> None:
             peers.cut_all("drain")
 
 
-def keep_time_of_orphan(server: "EchoServer", control: "socket.socket"
-                        ) -> None:
-    """Wait for the end of the parent process; end who is idle from then on."""
-    control.recv(1)
+def keep_time_in_child(server: "EchoServer", control: "socket.socket") -> None:
+    """Hear when the parent process stops; when it has ended, end who is idle
+    in its place."""
+    while control.recv(64):     # what Child.stop() sends
+        server.stop()
     while server.peers.idle_timeout:
         now = monotonic()
         sleep(max(server.peers.end_idle(now) - now, 0))

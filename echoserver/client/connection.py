@@ -78,8 +78,8 @@ class Connection:
 
     Attributes: address, and name, the same as text; timeout, which may be
     changed at any time; in_flight, the number of bytes without their reply;
-    silence, the seconds since a byte came, or since the first of those in
-    flight was sent; half_closed and closed, whether this side has ended its
+    asked_at, when the first of those in flight was sent; silence, the seconds
+    since then, or since a byte came; half_closed and closed, whether this side has ended its
     stream or all.
     """
 
@@ -96,7 +96,7 @@ class Connection:
         # front without moving the rest.
         self._unanswered = bytearray()
         self._verified = 0
-        self._silent_since = perf_counter()
+        self.asked_at = self._heard_at = perf_counter()
 
     @property
     def timeout(self) -> Optional[float]:
@@ -112,7 +112,7 @@ class Connection:
 
     @property
     def silence(self) -> float:
-        return perf_counter() - self._silent_since
+        return perf_counter() - max(self.asked_at, self._heard_at)
 
     @property
     def closed(self) -> bool:
@@ -196,9 +196,9 @@ class Connection:
 
     def send(self, data: Union[bytes, memoryview]) -> int:
         """Send as much of data as goes without waiting; return how much."""
-        count = self._try(self._socket.send, data[:BLOCK]) or 0
         if not self._unanswered:
-            self._silent_since = perf_counter()
+            self.asked_at = perf_counter()
+        count = self._try(self._socket.send, data[:BLOCK]) or 0
         self._unanswered += data[:count]
         return count
 
@@ -241,7 +241,7 @@ class Connection:
                             data[at:at + EXCERPT])
         del self._unanswered[:size]
         self._verified += size
-        self._silent_since = perf_counter()
+        self._heard_at = perf_counter()
 
     def ended_early(self) -> ConnectionError:
         """Return the error for a server that has ended its stream."""

@@ -156,12 +156,11 @@ class Count:
     async def _ask(self, connection: Connection, number: int) -> None:
         data = message(number, self._args.size)
         self.tally.unanswered += 1
-        start = perf_counter()
         try:
             await connection.exchange(data)
         finally:
             self.tally.unanswered -= 1
-        seconds = self._loop.now - start
+        seconds = self._loop.now - connection.asked_at
         self.tally.verified += 1
         self.tally.times.add(seconds)
         self._report.reply(number, seconds)

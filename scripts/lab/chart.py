@@ -11,31 +11,27 @@ colour-blind eyes, too, lightened for the dark; and each model has a mark of
 its own form.
 """
 
+import collections
+import itertools
 import math
 import textwrap
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 from xml.sax.saxutils import escape
 
 __all__ = ["draw"]
 
 Point = Dict[str, Any]
 
-# Of each model: its colour on white, on black, and its mark around (0, 0).
-LOOKS = {
-    "threads": ("#0072b2", "#56b4e9", "circle"),
-    "pinned": ("#c44e00", "#ff8c42", "square"),
-    "pool": ("#00805e", "#2fd0a0", "triangle"),
-    "events": ("#a8397f", "#ec9ccb", "diamond"),
-    "processes": ("#6b6b6b", "#b8b8b8", "cross"),
-}
-MARKS = {
-    "circle": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
-    "square": "M-3.6 -3.6h7.2v7.2h-7.2z",
-    "triangle": "M0 -4.6L4.6 3.6H-4.6z",
-    "diamond": "M0 -5L5 0L0 5L-5 0z",
-    "cross": "M-1.5 -4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
-}
-NAMES = {"pinned": "pinned pool"}
+# Of the first model, the second, ...: its colour on white, on black, and its
+# mark around (0, 0).
+LOOKS = [
+    ("#6b6b6b", "#b8b8b8", "M-1.5 -4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z"),
+    ("#0072b2", "#56b4e9", "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z"),
+    ("#c44e00", "#ff8c42", "M-3.6 -3.6h7.2v7.2h-7.2z"),
+    ("#00805e", "#2fd0a0", "M0 -4.6L4.6 3.6H-4.6z"),
+    ("#a8397f", "#ec9ccb", "M0 -5L5 0L0 5L-5 0z"),
+    ("#7a6a00", "#f0e442", "M0 4.6L4.6 -3.6H-4.6z"),
+]
 
 STYLE = """\
 text { font: 12px system-ui, "Segoe UI", Helvetica, Arial, sans-serif }
@@ -58,20 +54,6 @@ text { font: 12px system-ui, "Segoe UI", Helvetica, Arial, sans-serif }
 
 WIDTH, TOP, ROW, FOOT = 800, 66, 318, 52
 LINE = 15           # pixels between two names
-
-
-class Scale:
-
-    """From a number to a place between two ends, by its logarithm or not."""
-
-    def __init__(self, low: float, high: float, start: float, end: float,
-                 log: bool) -> None:
-        self.of = math.log if log else float  # type: Callable[[float], float]
-        self.low, self.start = self.of(low), start
-        self.step = (end - start) / (self.of(high) - self.low)
-
-    def __call__(self, value: float) -> float:
-        return self.start + (self.of(value) - self.low) * self.step
 
 
 def tag(name: str, text: str = "", **attributes: Any) -> str:
@@ -112,7 +94,7 @@ def decades(low: float, high: float) -> List[float]:
 
 def apart(wanted: List[float], low: float, high: float) -> List[float]:
     """Return places near the wanted ones, which ascend, LINE apart."""
-    places = []  # type: List[float]
+    places: List[float] = []
     for place in wanted:
         low = max(place, low)
         places.append(low)
@@ -140,121 +122,121 @@ class Panel:
     """One diagram: a value of each point against its connections."""
 
     def __init__(self, left: float, top: float, points: List[Point],
-                 value: str) -> None:
+                 value: str, models: List[str]) -> None:
         self.left, self.right = left + 46, left + 286
         self.top, self.bottom = top + 30, top + ROW - 62
-        self.value = value
-        self.log = value == "p99"
+        self.value, self.log = value, value == "p99"
         self.points = [point for point in points if point[value]]
         values = [point[value] for point in self.points] or [1.0]
         self.ticks = (decades(min(values), max(values)) if self.log
                       else steps(max(values)))
         self.counts = sorted({point["connections"] for point in points})
-        self.x = Scale(self.counts[0] / 1.2, self.counts[-1] * 1.2,
-                       self.left, self.right, True)
-        self.y = Scale(self.ticks[0], self.ticks[-1], self.bottom, self.top,
-                       self.log)
+        # of each model: its number, its name, and its points
+        self.series = [(number, model, sorted(
+            (point for point in self.points if point["model"] == model),
+            key=lambda point: int(point["connections"])))
+            for number, model in enumerate(models)]
+        self.series = [each for each in self.series if each[2]]
+
+    def x(self, count: float) -> float:
+        low, high = self.counts[0] / 1.2, self.counts[-1] * 1.2
+        part = math.log(count / low) / math.log(high / low)
+        return self.left + (self.right - self.left) * part
+
+    def y(self, value: float) -> float:
+        low, high = self.ticks[0], self.ticks[-1]
+        part = (math.log(value / low) / math.log(high / low) if self.log
+                else value / high)
+        return self.bottom - (self.bottom - self.top) * part
+
+    def place(self, point: Point) -> Tuple[float, float]:
+        return self.x(point["connections"]), self.y(point[self.value])
 
     def frame(self, title: str, workers: int) -> List[str]:
         """Draw the grid, the axes and what they count."""
         parts = [label(title, self.left - 40, self.top - 16, "ink name")]
-        show = short_seconds if self.log else short_count
         for tick in self.ticks:
             y = self.y(tick)
-            parts += [line(self.left, y, self.right, y, "grid"),
-                      label(show(tick), self.left - 6, y + 4, anchor="end")]
+            parts += [line(self.left, y, self.right, y, "grid"), label(
+                (short_seconds if self.log else short_count)(tick),
+                self.left - 6, y + 4, anchor="end")]
         for count in self.counts:
             x = self.x(count)
-            parts += [line(x, self.bottom, x, self.bottom + 5, "axis"),
-                      label("{:,}".format(count), x, self.bottom + 19,
-                            anchor="middle")]
+            parts += [line(x, self.bottom, x, self.bottom + 5, "axis"), label(
+                "{:,}".format(count), x, self.bottom + 19, anchor="middle")]
         if self.counts[0] <= workers <= self.counts[-1]:
             x = self.x(workers)
-            parts += [line(x, self.top, x, self.bottom, "axis limit"),
-                      label("%d workers" % workers, *(
-                          (x + 4, self.bottom - 6, "note faint", "start")
-                          if x < self.right - 75 else
-                          (x - 4, self.bottom - 6, "note faint", "end")))]
-        parts += [line(self.left, self.bottom, self.right, self.bottom,
-                       "axis"),
-                  label("connections", (self.left + self.right) / 2,
-                        self.bottom + 37, anchor="middle")]
-        return parts
-
-    def series(self) -> List[Tuple[str, List[Point]]]:
-        """Return each model's points, those of the first model last."""
-        names = [name for name in LOOKS
-                 if any(point["model"] == name for point in self.points)]
-        return [(name, sorted((point for point in self.points
-                               if point["model"] == name),
-                              key=lambda point: point["connections"]))
-                for name in reversed(names)]
+            before = x > self.right - 75    # or else the words have no room
+            parts += [line(x, self.top, x, self.bottom, "axis limit"), label(
+                "%d workers" % workers, x - 4 if before else x + 4,
+                self.bottom - 6, "note faint", "end" if before else "start")]
+        return parts + [
+            line(self.left, self.bottom, self.right, self.bottom, "axis"),
+            label("connections", (self.left + self.right) / 2,
+                  self.bottom + 37, anchor="middle")]
 
     def lines(self) -> List[str]:
         """Draw a line and its marks for each model."""
         parts = []
-        for name, points in self.series():
-            places = [(self.x(point["connections"]),
-                       self.y(point[self.value])) for point in points]
-            parts.append(tag("path", class_="line s-" + name, d="M" + "L".join(
-                "%.1f %.1f" % place for place in places)))
-            for place, point in zip(places, points):
-                hollow = point["unanswered"] > 0
-                parts.append(tag(
-                    "path", tag("title", escape(self.hint(point))),
-                    d=MARKS[LOOKS[name][2]],
-                    class_="mark s-%s %s" % (
-                        name, "hollow" if hollow else "f-" + name),
-                    transform="translate(%.1f %.1f)" % place))
+        for number, _, points in self.series:
+            parts.append(tag(
+                "path", class_="line s%d" % number, d="M" + "L".join(
+                    "%.1f %.1f" % self.place(point) for point in points)))
+            parts += [tag(
+                "path", tag("title", escape(hint(point))),
+                d=LOOKS[number % len(LOOKS)][2], class_="mark s%d %s" % (
+                    number, "hollow" if point["unanswered"]
+                    else "f%d" % number),
+                transform="translate(%.1f %.1f)" % self.place(point))
+                for point in points]
         return parts
 
     def unanswered(self) -> List[str]:
         """Say of each line where and how many first got no answer."""
-        parts = []
-        for name, points in self.series():
-            for point in [each for each in points if each["unanswered"]][:1]:
-                parts.append(label(
-                    "%d of %d got no answer" % (point["unanswered"],
-                                                point["connections"]),
-                    self.x(point["connections"]) - 9,
-                    self.y(point[self.value]) + 4, "note f-" + name, "end"))
-        return parts
-
-    def hint(self, point: Point) -> str:
-        """Return what a mark says when it is pointed at."""
-        words = "%s, %d connections: %s replies/s, p99 %s%.3g ms" % (
-            point["model"], point["connections"],
-            "{:,.0f}".format(point["rate"]),
-            "> " if point["p99_at_least"] else "", point["p99"] * 1e3)
-        if point["unanswered"]:
-            words += ", %d without an answer" % point["unanswered"]
-        return words
+        firsts = [(number, point) for number, _, points in self.series
+                  for point in [each for each in points
+                                if each["unanswered"]][:1]]
+        return [label("%d of %d got no answer" % (point["unanswered"],
+                                                  point["connections"]),
+                      self.x(point["connections"]) - 9,
+                      self.y(point[self.value]) + 4, "note f%d" % number,
+                      "end") for number, point in firsts]
 
     def names(self) -> List[str]:
         """Write each model's name at the end of its line."""
-        ends = sorted((self.y(points[-1][self.value]), name, points[-1])
-                      for name, points in self.series())
+        ends = sorted((self.y(points[-1][self.value]), number, model,
+                       self.x(points[-1]["connections"]))
+                      for number, model, points in self.series)
+        places = apart([end[0] for end in ends], self.top, self.bottom)
         parts = []
-        for place, (y, name, last) in zip(
-                apart([end[0] for end in ends], self.top, self.bottom), ends):
-            x = self.x(last["connections"])
+        for place, (y, number, model, x) in zip(places, ends):
             parts += [line(x + 7, y, self.right + 8, place,
-                           "lead s-" + name),
-                      label(NAMES.get(name, name), self.right + 11, place + 4,
-                            "name f-" + name)]
+                           "lead s%d" % number),
+                      label(model, self.right + 11, place + 4,
+                            "name f%d" % number)]
         return parts
 
 
-def colours(which: int) -> str:
+def hint(point: Point) -> str:
+    """Return what a mark says when it is pointed at."""
+    words = "%s, %d connections: %s replies/s, p99 %s%.3g ms" % (
+        point["model"], point["connections"], "{:,.0f}".format(point["rate"]),
+        "> " if point["p99_at_least"] else "", (point["p99"] or 0) * 1e3)
+    if point["unanswered"]:
+        words += ", %d without an answer" % point["unanswered"]
+    return words
+
+
+def colours(which: int, models: List[str]) -> str:
     """Return the style of each model's lines and fillings."""
-    return "\n".join(".s-%s { stroke: %s } .f-%s { fill: %s }" % (
-        name, looks[which], name, looks[which])
-        for name, looks in LOOKS.items())
+    return "\n".join(".s%d { stroke: %s } .f%d { fill: %s }" % (
+        number, looks[which], number, looks[which]) for number, looks
+        in zip(range(len(models)), itertools.cycle(LOOKS)))
 
 
-def claim(report: Dict[str, Any]) -> str:
+def claim(points: List[Point]) -> str:
     """Return the sentence below the title."""
-    if any(point["unanswered"] for point in report["points"]):
+    if any(point["unanswered"] for point in points):
         return ("Hollow: some connections got no answer at all. Each weighs "
                 "the same in the percentile and has waited longer than drawn.")
     return "Every connection got its answers."
@@ -271,20 +253,22 @@ def caption(report: Dict[str, Any]) -> List[str]:
 def draw(report: Dict[str, Any]) -> str:
     """Return the chart of what bench.py has measured."""
     points = [point for point in report["points"] if not point["idle"]]
+    models = list(collections.OrderedDict.fromkeys(
+        point["model"] for point in points))
     sizes = sorted({point["size"] for point in points})
     height = TOP + ROW * len(sizes) + FOOT
     title = "The models of an echo server, as connections grow"
     parts = [tag("title", title),
              tag("desc", escape("; ".join(caption(report)))),
-             tag("style", STYLE % (colours(0), colours(1))),
+             tag("style", STYLE % (colours(0, models), colours(1, models))),
              tag("rect", width=WIDTH, height=height, rx=8, class_="paper"),
-             label(title, 20, 30, "ink head"), label(claim(report), 20, 50)]
+             label(title, 20, 30, "ink head"), label(claim(points), 20, 50)]
     for row, size in enumerate(sizes):
         some = [point for point in points if point["size"] == size]
         for left, value, words in (
                 (14, "rate", "replies a second (messages of %d B)" % size),
                 (408, "p99", "99th percentile of the wait for a reply")):
-            panel = Panel(left, TOP + ROW * row, some, value)
+            panel = Panel(left, TOP + ROW * row, some, value, models)
             parts += panel.frame(words, report["workers"])
             parts += panel.lines() + panel.names()
         parts += panel.unanswered()     # in the last, where there is room
@@ -294,4 +278,3 @@ def draw(report: Dict[str, Any]) -> str:
         "svg", "\n" + "\n".join(parts) + "\n",
         xmlns="http://www.w3.org/2000/svg", width=WIDTH, height=height,
         viewBox="0 0 %d %d" % (WIDTH, height), role="img"))
-

@@ -24,8 +24,7 @@ import struct
 import sys
 from array import array
 from time import monotonic, process_time
-from typing import (Any, Callable, Dict, List, NamedTuple, Optional,
-                    Tuple)
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from .tally import PATIENCE, Judge, Tally, judge, judge_stopped
 
@@ -217,7 +216,7 @@ class Client:
 
     def resume(self) -> None:
         """Go on after a pause, or after being deaf."""
-        if not self.done:
+        if self.connected and not self.done:
             self.deaf = False
             if self.received == self.target and not self.ending:
                 self.ask(monotonic())

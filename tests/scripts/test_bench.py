@@ -160,7 +160,7 @@ class ChartTest(unittest.TestCase):
             measured("threads", 1, seen([[0.001] * 9])),
             measured("threads", 256, seen([[0.01] * 9] * 4)),
             measured("pinned", 1, seen([[0.001] * 9])), starving(256))
-        for wanted in ("threads", "pinned pool", "connections", "64 workers",
+        for wanted in ("threads", "pinned", "connections", "64 workers",
                        "255 of 256 got no answer", "1 ms", "256",
                        "python3 scripts/bench.py --svg 'a & b.svg'"):
             self.assertIn(wanted, texts)

@@ -14,7 +14,9 @@ HAProxy to run, 130 after Ctrl-C.
 """
 
 import argparse
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -77,13 +79,16 @@ def find_haproxy() -> Optional[str]:
 
 
 def free_ports(count: int) -> List[int]:
-    """Return so many ports that are free now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
+    """Return so many ports that are free now.
+
+    They are below those that systems give to clients, one of whom could get a
+    server's port while that is restarted.
+    """
+    ports: List[int] = []
+    while len(ports) < count:
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", random.randrange(20000, 32000)))
+            ports.append(s.getsockname()[1])
     return ports
 
 

@@ -183,10 +183,9 @@ class Panel:
                 "path", class_="line s%d" % number, d="M" + "L".join(
                     "%.1f %.1f" % self.place(point) for point in points)))
             parts += [tag(
-                "path", tag("title", escape(hint(point))),
-                d=LOOKS[number % len(LOOKS)][2], class_="mark s%d %s" % (
-                    number, "hollow" if point["unanswered"]
-                    else "f%d" % number),
+                "path", d=LOOKS[number % len(LOOKS)][2],
+                class_="mark s%d %s" % (number, "hollow" if point["unanswered"]
+                                        else "f%d" % number),
                 transform="translate(%.1f %.1f)" % self.place(point))
                 for point in points]
         return parts
@@ -215,16 +214,6 @@ class Panel:
                       label(model, self.right + 11, place + 4,
                             "name f%d" % number)]
         return parts
-
-
-def hint(point: Point) -> str:
-    """Return what a mark says when it is pointed at."""
-    words = "%s, %d connections: %s replies/s, p99 %s%.3g ms" % (
-        point["model"], point["connections"], "{:,.0f}".format(point["rate"]),
-        "> " if point["p99_at_least"] else "", (point["p99"] or 0) * 1e3)
-    if point["unanswered"]:
-        words += ", %d without an answer" % point["unanswered"]
-    return words
 
 
 def colours(which: int, models: List[str]) -> str:

@@ -178,7 +178,11 @@ RUDE = [
 
 def inject(fault: Fault, address: Tuple[str, int], times: int,
            seed: int) -> List[str]:
-    """Do it so many times; return what the server did wrong."""
+    """Do it so many times; return what the server did wrong.
+
+    Who has not left yet at the end leaves with a reset, after which no
+    connection stays in TIME_WAIT: 10,000 would use up a host's ports.
+    """
     problems: List[str] = []
     numbers = iter(range(times))
 
@@ -186,7 +190,12 @@ def inject(fault: Fault, address: Tuple[str, int], times: int,
         for number in numbers:  # one iterator for all: each takes the next
             rng = random.Random("%s/%s/%d" % (seed, fault.name, number))
             try:
-                do_once(fault, address, rng)
+                s = connect(address)
+                try:
+                    fault.run(s, rng)
+                finally:
+                    if s.fileno() >= 0:
+                        reset(s)
             except (Broken, OSError) as error:
                 problems.append("%s %d: %s" % (fault.name, number, error))
 
@@ -197,18 +206,3 @@ def inject(fault: Fault, address: Tuple[str, int], times: int,
     for thread in threads:
         thread.join()
     return problems
-
-
-def do_once(fault: Fault, address: Tuple[str, int],
-            rng: random.Random) -> None:
-    """Connect, misbehave, and leave with a reset if it has not left yet.
-
-    Resets leave no connection in TIME_WAIT, of which 10,000 would use up the
-    ports that a host has for outgoing connections.
-    """
-    s = connect(address)
-    try:
-        fault.run(s, rng)
-    finally:
-        if s.fileno() >= 0:
-            reset(s)

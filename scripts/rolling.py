@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 from time import monotonic, sleep
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 
 from lab.beside import Beside
 from lab.load import Kind
@@ -84,12 +84,12 @@ def free_ports(count: int) -> List[int]:
     They are below those that systems give to clients, one of whom could get a
     server's port while that is restarted.
     """
-    ports: List[int] = []
+    ports: Set[int] = set()
     while len(ports) < count:
         with socket.socket() as s, contextlib.suppress(OSError):
             s.bind(("127.0.0.1", random.randrange(20000, 32000)))
-            ports.append(s.getsockname()[1])
-    return ports
+            ports.add(s.getsockname()[1])
+    return list(ports)
 
 
 class Balancer:

@@ -110,13 +110,15 @@ def listen(server: EchoServer) -> None:
 def announce(server: Union[EchoServer, Workers],
              args: argparse.Namespace) -> None:
     """Say on stdout that a client can connect from now on."""
-    model = args.model
+    host, port = server.server_address[:2]
+    how = args.model
     if args.workers:
-        model += ", %d workers" % args.workers
+        how += ", %d workers" % args.workers
+    if host == "::1" or host.startswith("127."):
+        how += "; only this host can connect"
     try:
-        host, port = server.server_address[:2]
         print("Serving uppercase echo on %s port %d (%s) ..."
-              % (host, port, model), flush=True)
+              % (host, port, how), flush=True)
     except OSError as error:
         logger.warning("cannot write to stdout: %s", error)
         discard_output()

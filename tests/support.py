@@ -185,7 +185,7 @@ class TestCase(unittest.TestCase):
         if not match:
             process.kill()
             self.fail("ready line %r, and %r" % (line, process.communicate()))
-        self.model = match.group(3)
+        self.model, _, self.who = match.group(3).partition("; ")
         return match.group(1), int(match.group(2))
 
     @staticmethod

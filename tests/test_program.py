@@ -30,7 +30,8 @@ class ReadyTests(ProgramTestCase):
             with self.subTest(name):
                 address = self.ready(process)
                 self.assertEqual(address[0], "127.0.0.1")
-                self.assertEqual(self.model, name)
+                self.assertEqual((self.model, self.who),
+                                 (name, "only this host can connect"))
                 self.echo(address).close()
                 self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 0)
 
@@ -42,6 +43,7 @@ class ReadyTests(ProgramTestCase):
         for host, process in begun.items():
             address = self.ready(process)
             self.assertEqual(address[0], host)
+            self.assertEqual("only" in self.who, host == "::1")
             self.echo(("::1", address[1]))
         self.echo(("127.0.0.1", address[1]))
 

@@ -64,14 +64,18 @@ class PinnedEchoServer(EchoServer):
         self._end_workers()
 
     def _end_workers(self) -> None:
-        for _ in self._workers:
-            self.waiting.put(None)
+        self.end_work()
         end = monotonic() + CUT_TIMEOUT
         for worker in self._workers:
             worker.join(max(end - monotonic(), 0))
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self.waiting.put(self.peers[request])
+
+    def end_work(self) -> None:
+        """Have work() return in every worker."""
+        for _ in self._workers:
+            self.waiting.put(None)
 
     def work(self) -> None:
         """Be a worker."""

@@ -2,10 +2,10 @@
 
 import os
 import socket
-from typing import Any
+from typing import Any, Dict
 
 from ..server.handler import Buffer, Peer
-from ..server.loop import READ, WRITE
+from ..server.loop import ONCE, READ, WRITE, Loop
 from ..server.system import limit_wait
 from .pinned import PinnedEchoServer
 from .turns import limit_to_select, take_turn
@@ -19,12 +19,14 @@ TURN_TIMEOUT = 0.005
 
 class ThreadPoolEchoServer(PinnedEchoServer):
 
-    """The same workers, and no ceiling: a connection that is silent waits in
-    the loop, not in a worker.
+    """The same workers, and no ceiling: a connection that is silent is parked
+    in a poller, and no worker waits for it.
 
-    A worker keeps its connection while bytes keep coming and nobody waits;
-    when others wait for a worker, a busy one goes to the loop, too, after a
-    turn.  So idle peers and never-ending streams starve nobody.
+    All workers wait in the poller, which hands each connection that is ready
+    to one of them, who has been ready for longest first.  After a turn it is
+    parked again; or it keeps its worker while bytes keep coming, where there
+    are no more connections than workers.  So idle peers and never-ending
+    streams starve nobody.
 
     Between two turns nothing of a connection is on any stack.  A handler class
     that overrides more than reply() has its state there, so that it is pinned
@@ -34,8 +36,33 @@ class ThreadPoolEchoServer(PinnedEchoServer):
     model = "pool"
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+        self._poller = Loop.poller_class()
+        # By descriptor.  Who takes a peer out has it: a worker that finds it
+        # ready, or the loop that cuts it.
+        self._parked: Dict[int, Peer] = {}
+        # Readable once the workers shall end.
+        self._end, self._ender = socket.socketpair()
+        self._poller.register(self._end.fileno(), READ)
+        try:
+            super().__init__(*args, **options)
+        except BaseException:
+            self._close_poller()
+            raise
+        self.peers.call = self._call
         limit_to_select(self)
+
+    def server_close(self) -> None:
+        super().server_close()
+        self._close_poller()
+
+    def _close_poller(self) -> None:
+        self._poller.close()
+        self._end.close()
+        self._ender.close()
+
+    def end_work(self) -> None:
+        super().end_work()
+        self._ender.close()
 
     def set_up(self, request: Any) -> None:
         super().set_up(request)
@@ -44,44 +71,41 @@ class ThreadPoolEchoServer(PinnedEchoServer):
             limit_wait(request, socket.SO_SNDTIMEO, TURN_TIMEOUT)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Hand the connection to a worker if one is free, or park it.
-
-        Who connects is likely to speak at once, but may be one of many that
-        are silent.  A handler of its own kind may be the one to speak first.
-        """
         peer = self.peers[request]
-        if self.turns and os.name != "posix":
-            request.setblocking(False)  # where limit_wait() does nothing
-        if self.waiting.unfinished_tasks < self.pool_size or not self.turns:
+        if not self.turns:
             self.waiting.put(peer)
-        else:
-            self._park(peer)
+            return
+        if os.name != "posix":
+            request.setblocking(False)  # where limit_wait() does nothing
+        self._parked[peer.fileno()] = peer
+        self._poller.register(peer.fileno(), READ | ONCE)
 
     def _park(self, peer: Peer) -> None:
-        """Have the loop call when peer can go on."""
-        self.loop.add(peer, self._unpark, WRITE if peer.pending else READ)
+        number = peer.fileno()
+        self._parked[number] = peer
+        self._poller.modify(number, (WRITE if peer.pending else READ) | ONCE)
 
-    def _unpark(self, peer: Peer) -> None:
-        self.loop.remove(peer)
-        self.waiting.put(peer)
+    def _call(self, peer: Peer) -> None:
+        """End a connection that was cut and is parked."""
+        if peer.cut and self._parked.pop(peer.fileno(), None) is not None:
+            self._poller.unregister(peer.fileno())
+            self.shutdown_request(peer.request)
 
     def work(self) -> None:
-        buffer = Buffer()
-        for peer in iter(self.waiting.get, None):
-            if self.turns:
-                self._take_turns(peer, buffer)
-            else:
-                self.serve_pinned(peer)
+        if not self.turns:
+            super().work()
+            return
+        buffer, poll, parked = Buffer(), self._poller.poll, self._parked
+        while self._ender.fileno() >= 0:
+            for number, _ in poll(-1, 1):
+                peer = parked.pop(number, None)
+                if peer is not None:
+                    self._take_turns(peer, buffer)
 
     def _take_turns(self, peer: Peer, buffer: Buffer) -> None:
-        """Serve peer for as long as nobody waits for a worker.
-
-        What is with a worker or waits for one is an unfinished task.
-        """
         moved = take_turn(self, peer, buffer)
-        while moved and self.waiting.unfinished_tasks <= self.pool_size:
+        while moved and len(self.peers) <= self.pool_size:
             moved = take_turn(self, peer, buffer)
-        self.waiting.task_done()
         if moved is not False:
             try:
                 self._park(peer)

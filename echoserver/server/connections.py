@@ -76,6 +76,8 @@ class Connections(Dict[Any, Peer]):
         # down: the number of a closed descriptor may be a new connection's.
         # Reentrant, since the loop's thread closes what it has ended.
         self.lock = threading.RLock()
+        # Called where a peer waits in a loop, to be writable perhaps.
+        self.call: Callable[[Peer], None] = loop.call
         self._loop = loop
         self._make_peer = make_peer
         self._turns = turns
@@ -142,7 +144,7 @@ class Connections(Dict[Any, Peer]):
         """Let peer's handler leave soon, and reset the connection then."""
         self.reset(peer, reason)
         self.end(peer, reason)
-        self._loop.call(peer)   # where it waits there, to be writable perhaps
+        self.call(peer)
 
     def cut(self, peer: Peer, reason: str) -> None:
         """Let peer's handler leave at once; may be called again.

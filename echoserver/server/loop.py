@@ -27,35 +27,61 @@ __all__ = ["Loop", "READ", "WRITE"]
 MAX_EVENTS = 64
 
 
-READ, WRITE = 1, 4  # select.EPOLLIN and EPOLLOUT
+# The numbers of select.epoll; ONCE is EPOLLONESHOT: after it was ready a file
+# is not looked at again before modify().
+READ, WRITE, ONCE = 1, 4, 1 << 30
 
 
 class Selector:
 
     """The best selector of this system, with the interface of select.epoll.
 
-    deaf says whether a wait goes on without what is registered meanwhile.
+    As there, several threads may poll at once, and a wait takes note of what
+    is registered meanwhile.
+
+    Class variables that may be overridden: selector_class.
     """
 
     selector_class: Any = selectors.DefaultSelector
 
     def __init__(self) -> None:
         self.selector = self.selector_class()
-        self.unregister = self.selector.unregister
-        self.close = self.selector.close
-        self.deaf = not hasattr(self.selector, "fileno")
+        self._polling = threading.Lock()    # held by the thread that waits
+        self._receiver, self._sender = socket.socketpair()
+        self._sender.setblocking(False)
+        self.register(self._receiver.fileno(), READ)
+
+    def close(self) -> None:
+        self._receiver.close()
+        self._sender.close()
+        self.selector.close()
 
     def register(self, number: int, events: int) -> None:
-        self.selector.register(number, selectors.EVENT_READ if events == READ
-                                else selectors.EVENT_WRITE)
+        self.selector.register(number, selectors.EVENT_READ if events & READ
+                               else selectors.EVENT_WRITE, events & ONCE)
+        with contextlib.suppress(OSError):  # enough bytes are under way
+            self._sender.send(b".")
 
     def modify(self, number: int, events: int) -> None:
         self.unregister(number)
         self.register(number, events)
 
+    def unregister(self, number: int) -> None:
+        with contextlib.suppress(KeyError):     # it was ready, once
+            self.selector.unregister(number)
+
     def poll(self, timeout: float, maxevents: int) -> List[Tuple[int, int]]:
-        return [(key.fd, events)
-                for key, events in self.selector.select(timeout)]
+        with self._polling:
+            found = []
+            for key, events in self.selector.select(
+                    None if timeout < 0 else timeout)[:maxevents]:
+                if key.fd == self._receiver.fileno():
+                    self._receiver.recv(512)
+                    continue
+                if key.data:
+                    self.unregister(key.fd)
+                found.append((key.fd, events))
+            return found
 
 
 class Loop:
@@ -137,17 +163,18 @@ class Loop:
         # In this order: what another thread finds can be removed.
         self.poller.register(number, events)
         self._callbacks[number] = callback, file
-        if getattr(self.poller, "deaf", False):
-            self.wake()
 
     def modify(self, file: Any, events: int) -> None:
         """Change what file is to be ready for."""
         self.poller.modify(file.fileno(), events)
 
-    def remove(self, file: Any) -> None:
-        """Undo add(), before the file is closed; nothing if it is not there."""
-        if self._callbacks.pop(file.fileno(), None):
+    def remove(self, file: Any) -> bool:
+        """Undo add(), before the file is closed; return whether it was there,
+        which is true once, whatever thread asks."""
+        there = self._callbacks.pop(file.fileno(), None) is not None
+        if there:
             self.poller.unregister(file.fileno())
+        return there
 
     def call(self, file: Any) -> None:
         """Call callback(file) as if file were ready, if it was added."""

@@ -122,7 +122,8 @@ def measure(plan: Plan, seconds: float, processes: int) -> Point:
             load.tell("measure", hold._replace(pause=0), seconds)
         tallies = [load.hear(seconds) for load in loads]
         after, memory = server.cpu(), server.memory()
-        return dict(plan._asdict(), memory=memory, complaint=server.log(),
+        *_, complaint = ["", *server.log().splitlines()]
+        return dict(plan._asdict(), memory=memory, complaint=complaint,
                     idle_unanswered=plan.idle - len(warm_up[0].first),
                     **summary(plan.connections, tallies, warm_up,
                               after and after - (before or 0)))

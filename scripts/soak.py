@@ -429,10 +429,14 @@ def main(argv: Optional[List[str]] = None) -> int:
         except KeyboardInterrupt:
             print("interrupted")
             return 130
+        except (Failure, OSError) as error:
+            print("FAILED: %s" % error)
+            worst = 1
+            continue
         words, status = verdict(soak.rows)
         print(words)
         if soak.left_out:
-            print("Left out, for want of time: " + ", ".join(soak.left_out))
+            print("Left out, for want of time: " + "; ".join(soak.left_out))
         worst = max(worst, status)
     return worst
 

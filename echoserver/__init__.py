@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .client.pool import ConnectionPool, PoolClosed, PoolTimeout
     from .server.base import EchoServer
     from .server.handler import EchoHandler
-    from .models import (ForkingEchoServer, PinnedEchoServer,
+    from .models import (ForkingEchoServer, PinnedEchoServer,  # noqa: F401
                          SelectorEchoServer, ThreadingEchoServer,
                          ThreadPoolEchoServer)
 

@@ -10,6 +10,7 @@ from typing import Any, List, Optional
 from ..server.base import EchoServer
 from ..server.drain import CUT_TIMEOUT
 from ..server.handler import Peer
+from ..server.serving import serve
 from ..server.threads import start_thread
 
 __all__ = ["PinnedEchoServer"]
@@ -85,4 +86,4 @@ class PinnedEchoServer(EchoServer):
     def serve_pinned(self, peer: Peer) -> None:
         """Serve a connection to its end; sys.exit() ends it, not a worker."""
         with contextlib.suppress(SystemExit):
-            self.serve_here(peer.request, peer.client_address)
+            serve(self, peer.request, peer.client_address)

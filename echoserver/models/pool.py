@@ -4,11 +4,12 @@ import os
 import socket
 from typing import Any, Dict
 
+from ..server.acceptor import limit_to_select
 from ..server.handler import Buffer, Peer
 from ..server.loop import ONCE, READ, WRITE, Loop
+from ..server.serving import take_turn
 from ..server.system import limit_wait
 from .pinned import PinnedEchoServer
-from .turns import limit_to_select, take_turn
 
 __all__ = ["ThreadPoolEchoServer"]
 

@@ -9,6 +9,7 @@ from ..server.child import Child, serve_in_child
 from ..server.connections import Connections
 from ..server.drain import CUT_TIMEOUT
 from ..server.handler import Peer
+from ..server.serving import serve
 from ..server.threads import start_thread
 from ..server.timekeeper import keep_time_in_child
 
@@ -130,7 +131,7 @@ class ForkingEchoServer(EchoServer):
                                       self.idle_timeout, self.turns)
         self.peers[request] = peer
         start_thread(keep_time_in_child, self, control)
-        self.serve_here(request, client_address)
+        serve(self, request, client_address)
         return 0
 
     def _child_ended(self, child: Child) -> None:

@@ -6,6 +6,7 @@ import socketserver
 from typing import Any, Deque
 
 from ..server.base import EchoServer
+from ..server.serving import serve
 from ..server.threads import start_thread
 
 __all__ = ["ThreadingEchoServer"]
@@ -58,7 +59,7 @@ class ThreadingEchoServer(socketserver.ThreadingTCPServer, EchoServer):
 
     def process_request_thread(self, request: Any,
                                client_address: Any) -> None:
-        self.serve_here(request, client_address)
+        serve(self, request, client_address)
 
     def _work(self, connection: Any) -> None:
         while connection is not None:

@@ -7,6 +7,7 @@ Read them in this order, each of which knows those before it:
     system.py       what is asked of the operating system
     listening.py    addresses, binding, the accepted socket's options
     connections.py  who is connected, and who is to end
+    serving.py      what becomes of a connection's errors, and its close
     acceptor.py     who is let in
     drain.py        how all of it ends
     timekeeper.py   the same where the loop stands still

@@ -10,15 +10,17 @@ served on.  An accept loop without that pause spins at full speed.
 
 import errno
 import logging
+import selectors
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from .serving import report_error
 from .system import reset_on_close
 
 if TYPE_CHECKING:
     from .base import EchoServer
 
-__all__ = ["Acceptor"]
+__all__ = ["Acceptor", "limit_to_select"]
 
 logger = logging.getLogger("echoserver")
 
@@ -29,6 +31,10 @@ MAX_ACCEPTS = 64    # connections accepted before others get their turn
 # is the hook's own.
 SHORTAGES = {errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EMFILE,
              errno.ENFILE, errno.ENOBUFS}
+
+
+# select() on Windows holds 512 sockets; some are the loop's own.
+SELECT_MAX = 500
 
 
 class Acceptor:
@@ -123,7 +129,7 @@ class Acceptor:
                 self._turn_away(request)
                 self._rest(error)
                 return False
-            server.handle_error_safely(request, client_address)
+            report_error(server, request, client_address)
             server.shutdown_request(request)
         except BaseException:
             self._turn_away(request)
@@ -135,7 +141,7 @@ class Acceptor:
         try:
             return self._server.verify_request(request, client_address)
         except Exception:
-            self._server.handle_error_safely(request, client_address)
+            report_error(self._server, request, client_address)
             return False
 
     def _turn_away(self, request: Any) -> None:
@@ -168,3 +174,13 @@ class Acceptor:
 def is_shortage(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, OSError) and error.errno in SHORTAGES)
+
+
+def limit_to_select(server: "EchoServer") -> None:
+    """Lower max_connections to what select() holds, where that is all."""
+    selector_class = getattr(server.loop.poller, "selector_class", None)
+    if (selector_class is selectors.SelectSelector
+            and not 0 < server.max_connections <= SELECT_MAX):
+        logger.warning("select() is all that this system has: at most %d "
+                       "connections", SELECT_MAX)
+        server.max_connections = SELECT_MAX

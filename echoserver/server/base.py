@@ -23,15 +23,18 @@ from typing import Any, Optional, Tuple, Type, TypeVar
 from . import listening
 from .acceptor import Acceptor
 from .connections import Connections
-from .drain import LINGER_TIMEOUT, drain, finish
-from .handler import EchoHandler, Peer, delayed, reason_of, uses_turns
+from .drain import drain
+from .handler import EchoHandler, Peer, delayed, uses_turns
 from .loop import Loop
+from .serving import finish, reason_of, serve
 from .system import ACCEPTED_INHERIT, REUSE_ADDRESS, limit_wait
 from .timekeeper import keeping_time
 
 __all__ = ["EchoServer"]
 
 logger = logging.getLogger("echoserver")
+
+LINGER_TIMEOUT = 1.0    # seconds for which unread input is read at a close
 
 Self = TypeVar("Self", bound="EchoServer")
 
@@ -247,19 +250,7 @@ class EchoServer(socketserver.TCPServer):
         if self.draining_since:     # who waited in the backlog has no time
             self.peers.end(self.peers[request], "drain")
         with keeping_time(self):
-            self.serve_here(request, client_address)
-
-    def serve_here(self, request: Any, client_address: Any) -> None:
-        """Serve the connection to its end in the calling thread."""
-        try:
-            self.finish_request(request, client_address)
-        except Exception:
-            self.handle_error_safely(request, client_address)
-        except BaseException:   # a handler that calls sys.exit(), say
-            self.peers[request].ends("error")
-            raise
-        finally:
-            self.shutdown_request(request)
+            serve(self, request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Tell what a peer did (in its log line) from our bug (traceback)."""
@@ -271,15 +262,6 @@ class EchoServer(socketserver.TCPServer):
         elif not reason:
             logger.exception("%s: unexpected error", peer)
         peer.ends(reason or "error")
-
-    def handle_error_safely(self, request: Any, client_address: Any) -> None:
-        """Call handle_error(); an error of its own ends nothing else."""
-        try:
-            self.handle_error(request, client_address)
-        except Exception:
-            logger.exception("handle_error() has failed")
-        if request in self.peers:
-            self.peers[request].ends("error")
 
     def shutdown_request(self, request: Any) -> None:
         """End our side, read what is unread, and close; or reset, where an

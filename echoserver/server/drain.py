@@ -1,28 +1,25 @@
-"""The drain: how a server comes to its end, and a connection to its own.
+"""The drain: how a server comes to its end.
 
-    drain   accept whom the kernel has accepted; close the listener, so that a
-            client that is turned away can go elsewhere; end each connection
-            when it is at rest; after the grace, cut what is left
-    finish  end the stream, read what is unread, for a moment
+It accepts whom the kernel has accepted; closes the listener, so that a client
+that is turned away can go elsewhere; ends each connection when it is at rest;
+and cuts what is left after the grace.
 """
 
 import logging
-import socket
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .system import ignore_callers
 
 if TYPE_CHECKING:
     from .base import EchoServer
 
-__all__ = ["CUT_TIMEOUT", "drain", "finish"]
+__all__ = ["CUT_TIMEOUT", "drain"]
 
 logger = logging.getLogger("echoserver")
 
 TICK = 0.005            # seconds between two looks at a draining server
 CUT_TIMEOUT = 1.0       # seconds for handlers to notice that they were cut
-LINGER_TIMEOUT = 1.0    # seconds for which unread input is read at a close
 
 
 def drain(server: "EchoServer") -> None:
@@ -51,19 +48,3 @@ def drain(server: "EchoServer") -> None:
         loop.run_once(TICK)
     server.kill_handlers()
     logger.info("served %s", peers.totals())
-
-
-def finish(request: Any, seconds: float) -> None:
-    """End our side, and read what is unread, for at most so many seconds.
-
-    Closing with unread input sends a reset, which can destroy the last reply
-    on its way (RFC 2525, section 2.17).
-    """
-    end = monotonic() + seconds
-    try:
-        request.shutdown(socket.SHUT_WR)
-        request.settimeout(max(end - monotonic(), 0))
-        while request.recv(65536) and monotonic() < end:
-            request.settimeout(max(end - monotonic(), 0))
-    except OSError:
-        pass  # the peer is gone, or has had its moment

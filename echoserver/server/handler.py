@@ -17,15 +17,13 @@ at most, whatever it sends, and a peer that does not read is not read from: its
 own send buffer fills, which is how TCP tells a sender to wait.
 """
 
-import errno
-import socket
 import socketserver
 from time import monotonic, sleep
 from typing import Any, Callable, Optional
 
 from ..address import show_address
 
-__all__ = ["Buffer", "EchoHandler", "Peer", "delayed", "reason_of", "uses_turns"]
+__all__ = ["Buffer", "EchoHandler", "Peer", "delayed", "uses_turns"]
 
 # 8 KiB is right for people and small messages; a read that fills the buffer
 # says that more is coming, and doubles it.  Up to 128 KiB the C library keeps
@@ -35,11 +33,6 @@ __all__ = ["Buffer", "EchoHandler", "Peer", "delayed", "reason_of", "uses_turns"
 MIN_BUFFER = 8 << 10
 MAX_BUFFER = 128 << 10
 
-
-# What a peer, or the network on the way to it, can do to a connection besides
-# a ConnectionError.  Any other error is a bug and keeps its traceback.
-PEER_ERRNOS = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH,
-               errno.ENETDOWN, errno.ENETRESET, errno.ENOTCONN}
 
 DELAY_TICK = 0.05   # seconds after which a delay looks whether it is to end
 
@@ -217,17 +210,3 @@ def delayed(reply: Callable[[bytes], bytes], delay: float,
             sleep(max(min(end - monotonic(), DELAY_TICK), 0))
         return reply(data)
     return delayed_reply
-
-
-def reason_of(error: Optional[BaseException], request: Any) -> str:
-    """Return for what reason a connection ends with error; "" for a bug.
-
-    Since Python 3.10 a timeout of the socket and the network's ETIMEDOUT are
-    both TimeoutError.
-    """
-    if (isinstance(error, ConnectionError)
-            or getattr(error, "errno", None) in PEER_ERRNOS):
-        return "reset"
-    if isinstance(error, socket.timeout) and request.gettimeout():
-        return "idle"
-    return ""

@@ -33,7 +33,7 @@ __all__ = ["Connection", "ConnectionPool", "EchoHandler", "EchoServer",
 if hasattr(os, "fork"):
     __all__.append("ForkingEchoServer")
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 
 _HOMES = {
     "client.connection": ["Connection", "WrongEcho"],

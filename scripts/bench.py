@@ -38,24 +38,10 @@ __all__ = ["main"]
 BUSY = 10               # busy connections beside the idle ones
 MOST = 20000            # connections in a point
 SPARE = 64              # descriptors for other things than connections
-CHILD_MEMORY = 3 << 20  # bytes of a process for a connection, if many
+CHILD_MEMORY = 3 << 20  # bytes of a process for a connection, which has
+                        # a descriptor more for that
 
 Point = Dict[str, Any]
-
-# The lesson's pool: a worker stays with its connection until that ends.  A
-# handler with a handle() of its own has the package's pool do that.
-PINNED = """\
-import signal
-from echoserver import EchoHandler, ThreadPoolEchoServer
-class PinnedHandler(EchoHandler):
-    def handle(self):
-        super().handle()
-with ThreadPoolEchoServer(("127.0.0.1", 0), PinnedHandler,
-                          max_connections=0) as server:
-    signal.signal(signal.SIGTERM, lambda number, frame: server.stop())
-    print("Serving on %s port %d" % server.server_address, flush=True)
-    server.serve_forever()
-"""
 
 
 class Plan(NamedTuple):
@@ -84,18 +70,17 @@ def plans(args: argparse.Namespace) -> Iterator[Plan]:
 
 # A point.
 
-def hindrance(plan: Plan, descriptors: float) -> str:
+def hindrance(plan: Plan, model: Dict[str, int], descriptors: float) -> str:
     """Return why this host, which allows so many descriptors, cannot make a
     point; "" if nothing is known."""
     connections = plan.connections + plan.idle
-    forks = plan.model == "processes"
-    needed = connections * (1 + forks) + SPARE
+    needed = connections * model["descriptors"] + SPARE
     if connections > MOST:
         return "more than %d connections" % MOST
     if needed > descriptors:
         return ("%d descriptors are needed, %d allowed (ulimit -Hn)"
                 % (needed, descriptors))
-    memory = connections * CHILD_MEMORY * forks
+    memory = connections * CHILD_MEMORY * (model["descriptors"] - 1)
     if memory > (field("/proc/meminfo", "MemAvailable:") or math.inf) / 2:
         return "it could take %.1f GiB of memory" % (memory / 2**30)
     return ""
@@ -110,8 +95,7 @@ def measure(plan: Plan, seconds: float, processes: int) -> Point:
     hold = Kind("busy", plan.size, plan.size, pause=math.inf)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(Server(
-            plan.model, "-q", "--max-connections", str(MOST),
-            program=PINNED if plan.model == "pinned" else ""))
+            plan.model, "-q", "--max-connections", str(MOST)))
         groups = [plan.idle, *shares(plan.connections, processes)]
         idle, *loads = [stack.enter_context(Beside(
             server.address, [(hold, count)], seed=number))
@@ -280,11 +264,12 @@ def parse(argv: Optional[List[str]],
     return args
 
 
-def run(args: argparse.Namespace) -> Iterator[Point]:
+def run(args: argparse.Namespace,
+        models: Dict[str, Dict[str, int]]) -> Iterator[Point]:
     """Measure and yield each point; say which are left out."""
     descriptors = raise_descriptor_limit()
     for plan in plans(args):
-        reason = hindrance(plan, descriptors)
+        reason = hindrance(plan, models[plan.model], descriptors)
         try:
             if reason:
                 raise Failure("left out: " + reason)
@@ -325,7 +310,6 @@ def write(args: argparse.Namespace, report: Dict[str, Any]) -> None:
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the program; return its exit status: 1 if a byte was wrong."""
     models = ask_models()
-    models.setdefault("pinned", models["pool"])
     args = parse(argv, list(models))
     if args.redraw:
         with open(args.redraw) as f:
@@ -338,8 +322,9 @@ def main(argv: Optional[List[str]] = None) -> int:
             "python": "%s %s" % (platform.python_implementation(),
                                  platform.python_version()),
             "system": platform.system(), "cpus": os.cpu_count(),
-            "seconds": args.seconds, "workers": max(models.values())}
-        points = run(args)
+            "seconds": args.seconds,
+            "workers": max(each["pool_size"] for each in models.values())}
+        points = run(args, models)
     shown: List[Point] = []
     report["points"] = shown
     status = 0

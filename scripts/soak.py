@@ -29,6 +29,7 @@ the time does not suffice are left out, aloud.
 import argparse
 import collections
 import contextlib
+import math
 import platform
 import random
 import select
@@ -52,11 +53,22 @@ SLOW = Kind("slow", 1, 4096, pause=0.1)
 ONCE = Kind("once", 1, 4096, messages=1)
 FUZZ = Kind("fuzz", 1, 1 << 20, pause=0.02, messages=5, again=True, fuzz=True)
 
+COMING = ONCE._replace(name="coming", again=True)
+HELD = Kind("held", 1, 1, pause=math.inf)
+
+Kinds = List[Tuple[Kind, int]]
+
+# Those who measure while others misbehave; where few are served at the same
+# time, they come and go.
+BESIDE: Kinds = [(PING, 10)]
+BESIDE_IN_TURN: Kinds = [(COMING._replace(pause=0.05), 2)]
+
 # The load under which servers are stopped.
-FULL = [(Kind("busy", 1, 4096), 12),
-        (Kind("large", 256 << 10, 2 << 20), 4),
-        (Kind("stream", ENDLESS, ENDLESS), 4),
-        (ONCE._replace(name="coming", again=True), 10)]
+FULL: Kinds = [(Kind("busy", 1, 4096), 12),
+               (Kind("large", 256 << 10, 2 << 20), 4),
+               (Kind("stream", ENDLESS, ENDLESS), 4), (COMING, 10)]
+
+FEW = 100               # connections, to see whether all are served
 
 # The program again, which between SIGUSR1 and SIGUSR2 can start no thread and
 # no process.  Root is exempt from that limit, so it becomes somebody else.
@@ -161,11 +173,16 @@ class Soak:
         self.rows: List[Row] = []
         self.left_out: List[str] = []
         self.beside: Optional[Beside] = None
+        # How many are served at the same time; a model may have others wait.
+        self.room = self.crowd
 
     def run(self) -> None:
+        """Do all of it, and print a row of the table for each fault."""
         print("%s:\n%s" % (self.model, HEAD), flush=True)
+        self.find_room()
         with self.server("--idle-timeout", str(self.idle_timeout)) as server:
-            with Beside(server.address, [(PING, 10)], self.seed) as beside:
+            with Beside(server.address, BESIDE if self.room >= FEW // 2
+                        else BESIDE_IN_TURN, self.seed) as beside:
                 self.beside = beside
                 self.row("quiet", server, self.quiet)
                 self.row("fuzz", server, self.fuzz)
@@ -175,14 +192,33 @@ class Soak:
                 self.beside = None
         for slots, kind in ((self.crowd, PING._replace(pause=PATIENCE)),
                             (self.crowd // 5, PING._replace(messages=3))):
+            if slots > self.room:
+                kind = kind._replace(messages=1)  # and makes room
             with self.server("--max-connections", str(slots)) as server:
                 self.row("%d at once, %d slots" % (self.crowd, slots), server,
-                         self.come, kind, slots)
+                         self.come, kind, min(slots, self.room))
         self.exhaust_all()
         self.row("SIGTERM under load", None, self.stops)
 
     def server(self, *options: str, **how: Any) -> Server:
         return Server(self.model, *options, **how)
+
+    def find_room(self) -> None:
+        """See how many connections are served at the same time."""
+        with self.server() as server, Load(server.address) as load:
+            load.open(HELD, FEW)
+            served = len(load.tally.first)
+        if served < FEW:
+            self.room = served
+            print("  - connections served at the same time: %d" % served)
+
+    def fitting(self, kinds: Kinds) -> Kinds:
+        """Return so many of these clients as can be served at once."""
+        room, fit = self.room, []
+        for kind, count in kinds:
+            fit.append((kind, min(count, room)))
+            room -= fit[-1][1]
+        return fit
 
     def share(self, part: float) -> float:
         """Return so many seconds of a soak of a minute."""
@@ -254,10 +290,10 @@ class Soak:
 
         It may log how each of the connections ended, and nothing else.
         """
-        row.times = max(int(self.share(fault.times)), 2)
         row.may_log = " bytes out"
-        row.problems += faults.inject(fault, server.address, row.times,
-                                      self.seed)
+        row.times, row.problems = faults.inject(
+            fault, server.address, max(int(self.share(fault.times)), 2),
+            self.room, self.share(5), self.seed)
 
     def come(self, row: Row, server: Server, kind: Kind, slots: int) -> None:
         """Have a crowd connect at once, of whom so many are let in.
@@ -307,8 +343,8 @@ class Soak:
                 give: Callable[[], Any]) -> None:
         """Let the running server be without something for a while.
 
-        Ten clients are inside and are to be served on; thirty come and have
-        to wait, or to be turned away visibly.
+        Ten clients are inside, if there is room, and are to be served on;
+        thirty come and have to wait, or to be turned away visibly.
         """
         def go_on(seconds: float, while_any: bool) -> float:
             began = monotonic()
@@ -320,7 +356,7 @@ class Soak:
 
         with Load(server.address, self.seed) as inside, \
                 Load(server.address, self.seed, judge_turned_away) as outside:
-            inside.open(SLOW, 10)
+            inside.open(SLOW, min(10, self.room - 1))
             take()
             start, cpu = server.log_size(), server.cpu() or 0
             outside.add(ONCE._replace(high=2 << 20), 30)
@@ -358,7 +394,7 @@ class Soak:
         """Stop a server under full load; return its exit status."""
         seed = "%d/%d" % (self.seed, row.times)
         with Load(server.address, seed) as load:
-            for kind, count in FULL:
+            for kind, count in self.fitting(FULL):
                 load.add(kind, count)
             load.run(self.random.uniform(0.2, 0.5))
             for client in load.add(ONCE, 10):
@@ -378,9 +414,12 @@ class Soak:
         return status
 
     def watch_stop(self, row: Row, server: Server, load: Load) -> None:
-        """Let all clients meet their end; none may come when one has."""
+        """Let all clients meet their end; none may come when one has.
+
+        (One at a time, the end of a connection comes before all else.)
+        """
         end = monotonic() + PATIENCE
-        probed = False
+        probed = self.room == 1
         while monotonic() < end and any(client.connected for client
                                         in load.clients.values()):
             load.turn(0.1)

@@ -176,15 +176,18 @@ RUDE = [
 ]
 
 
-def inject(fault: Fault, address: Tuple[str, int], times: int,
-           seed: int) -> List[str]:
-    """Do it so many times; return what the server did wrong.
+def inject(fault: Fault, address: Tuple[str, int], times: int, at_once: int,
+           seconds: float, seed: int) -> Tuple[int, List[str]]:
+    """Do it so many times, unless that takes too long; return how often that
+    was, and what the server did wrong.
 
     Who has not left yet at the end leaves with a reset, after which no
     connection stays in TIME_WAIT: 10,000 would use up a host's ports.
     """
     problems: List[str] = []
+    done: List[int] = []
     numbers = iter(range(times))
+    end = time.monotonic() + seconds
 
     def work() -> None:
         for number in numbers:  # one iterator for all: each takes the next
@@ -198,11 +201,14 @@ def inject(fault: Fault, address: Tuple[str, int], times: int,
                         reset(s)
             except (Broken, OSError) as error:
                 problems.append("%s %d: %s" % (fault.name, number, error))
+            done.append(number)
+            if time.monotonic() > end:
+                break
 
     threads = [threading.Thread(target=work, daemon=True)
-               for _ in range(min(fault.at_once, times))]
+               for _ in range(min(fault.at_once, at_once, times))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return problems
+    return len(done), problems

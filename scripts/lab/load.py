@@ -41,8 +41,9 @@ RIGHT = SENT.upper()
 # from the system anew each time.
 PIECE = 64 << 10
 # Connections that are dialled at the same time, where they need not be more.
-# A full backlog makes the system wait for a second.
-BATCH = 100
+# A full backlog makes the system wait for a second.  And the seconds for them,
+# after which no more are tried.
+BATCH, DIAL_TIMEOUT = 100, 5.0
 # Seconds without a first reply after which those to come are given up.
 NEWS = 0.75
 LOOK = 0.05                 # seconds between two looks at the clock
@@ -281,10 +282,11 @@ class Load:
         """Let count more clients connect, some at a time, and wait for the
         first reply to each, as long as any come."""
         waiting: List[Client] = []
-        end = monotonic() + PATIENCE
+        end = math.inf
         while len(waiting) < count and monotonic() < end:
             batch = self.add(kind, min(count - len(waiting), BATCH))
             waiting += batch
+            end = monotonic() + DIAL_TIMEOUT
             while monotonic() < end and not all(
                     client.connected or client.done for client in batch):
                 self.turn(LOOK)

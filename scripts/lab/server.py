@@ -32,12 +32,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
 # Seconds in which a server listens, and in which one that was stopped ends.
 START_TIMEOUT, STOP_TIMEOUT = 30.0, 15.0
 
-# Of every model: how many workers it has, 0 if not a fixed number.
 ASK_MODELS = """\
 import json
-import math
 from echoserver.models import MODELS
-print(json.dumps({name: getattr(model, "pool_size", 0)
+print(json.dumps({name: {"pool_size": getattr(model, "pool_size", 0),
+                         "descriptors": model.descriptors}
                   for name, model in MODELS.items()}))
 """
 
@@ -47,12 +46,15 @@ class Failure(Exception):
     """Something could not be tried; the message says why."""
 
 
-def ask_models() -> Dict[str, int]:
-    """Return the names of the package's models, in its order, and how many
-    workers each has; 0 if that is no fixed number."""
+def ask_models() -> Dict[str, Dict[str, int]]:
+    """Return the package's models by name, in its order.
+
+    Of each: its pool_size, 0 if it has no fixed number of workers, and the
+    descriptors that it needs for a connection.
+    """
     answer = subprocess.check_output([sys.executable, "-c", ASK_MODELS],
                                      cwd=ROOT)
-    models: Dict[str, int] = json.loads(answer.decode())
+    models: Dict[str, Dict[str, int]] = json.loads(answer.decode())
     return models
 
 

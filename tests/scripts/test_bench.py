@@ -92,12 +92,12 @@ class FiguresTest(unittest.TestCase):
 
     def test_hindrance_names_the_limit(self):
         """What cannot be made is known before it is tried."""
-        for plan, told in (
-                (bench.Plan("events", 64, 100, 0), ""),
-                (bench.Plan("events", 64, 10, 10 ** 6), "more than"),
-                (bench.Plan("events", 64, 1000, 0), "1064 descriptors"),
-                (bench.Plan("processes", 64, 500, 0), "1064 descriptors")):
-            self.assertRegex(bench.hindrance(plan, 1000), "^" + told)
+        for busy, idle, each, told in (
+                (100, 0, 1, "$"), (10, 10 ** 6, 1, "more than"),
+                (1000, 0, 1, "1064 desc"), (500, 0, 2, "1064 desc")):
+            plan = bench.Plan("any", 64, busy, idle)
+            self.assertRegex(bench.hindrance(
+                plan, {"descriptors": each}, 1000), "^" + told)
 
 
 class TableTest(unittest.TestCase):

@@ -1,5 +1,7 @@
 """A short version of scripts/soak.py, against every model, and its verdict."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -105,6 +107,19 @@ class SoakTest(TestCase):
         row = self.stop(7)
         self.assertIn("exit status 7 after 1 stops: it should be", str(row))
         self.assertEqual(soak.verdict([row])[1], 1)
+
+
+    def test_room_is_found(self):
+        """A model that lets others wait meets no more clients than fit."""
+        for model, room, fits in ("blocking", 1, [1, 0]), (
+                "threads", soak.Soak.crowd, [10, 5]):
+            short = soak.Soak(model, 1, 0)
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                short.find_room()
+            self.assertEqual(short.room, room)
+            self.assertEqual(out.getvalue().count("same time: 1\n"), room == 1)
+            self.assertEqual([count for _, count in short.fitting(
+                [(PING, 10), (PING, 5)])], fits)
 
 
 class TimeTest(unittest.TestCase):

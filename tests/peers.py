@@ -17,7 +17,7 @@ __all__ = ["Peer", "after", "banner", "corrupt", "cut", "deaf", "echo", "end",
 
 
 class Peer:
-    """A server on a free port of 127.0.0.1 that plays script(connection).
+    """A server on a free port of host that plays script(connection).
 
     It accepts until the with block ends, and plays each connection in a
     thread of its own.  What a script raises, the end of the block raises; but
@@ -26,8 +26,9 @@ class Peer:
     Attributes: address; accepted, the number of connections so far.
     """
 
-    def __init__(self, script):
+    def __init__(self, script, host="127.0.0.1"):
         self.script = script
+        self.host = host
         self.accepted = 0
         self._failures = []
         self._threads = []
@@ -35,7 +36,7 @@ class Peer:
 
     def __enter__(self):
         self._listener = socket.socket()
-        self._listener.bind(("127.0.0.1", 0))
+        self._listener.bind((self.host, 0))
         self._listener.listen(128)
         self.address = self._listener.getsockname()
         self._acceptor = threading.Thread(target=self._accept)
@@ -200,6 +201,6 @@ def after(count, then, ready=None, request=None):
 
 if __name__ == "__main__":
     # A peer in a process of its own: an honest echo, until its input ends.
-    with Peer(echo) as peer:
+    with Peer(echo, *sys.argv[1:]) as peer:
         print(peer.address[1], flush=True)
         sys.stdin.read()

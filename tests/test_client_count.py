@@ -8,12 +8,14 @@ import re
 import select
 import signal
 import struct
+import sys
 import threading
 import time
 import unittest
 from unittest import mock
 
 from echoserver.client.counting import Count, message
+from echoserver.client.report import Report
 
 from . import peers
 from .faces import ClientTestCase, at_rest
@@ -59,6 +61,19 @@ class MessageTests(unittest.TestCase):
 
 class CountTests(ClientTestCase):
 
+    def setUp(self):
+        super().setUp()
+        for where, what, seconds in ((Count, "tick_seconds", 0.02),
+                                     (Report, "line_interval", 0.01),
+                                     (Count, "last_reply_timeout", 0.05)):
+            patch = mock.patch.object(where, what, seconds)
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def slowly(self, *args):
+        """Return the outcome at a pace that counts as slow, but is not."""
+        return self.here("-i", "0.01", *args)
+
     def figures(self, out):
         """Return the one JSON object that out must be."""
         self.assertEqual(out.count(b"\n"), 1, out)
@@ -70,9 +85,9 @@ class CountTests(ClientTestCase):
     def test_count(self):
         """A line for each reply, then the summary; exit code 0."""
         peer = self.play(peers.echo)
-        code, out, err = self.here(*peer, "-i", "0.2", "-c", 2, "-s", 100)
+        code, out, err = self.slowly(*peer, "-c", 2, "-s", 100)
         lines = out.decode().splitlines()
-        self.assertEqual((code, err, len(lines)), (0, [], 6), out)
+        self.assertEqual((code, err, len(lines)), (0, [], 7), out)
         for number, line in enumerate(lines[:2], 1):
             self.assertRegex(line, r"^100 bytes from 127\.0\.0\.1:%d: seq=%d "
                              r"time=\d+\.\d\d\d ms$" % (peer[1], number))
@@ -80,9 +95,11 @@ class CountTests(ClientTestCase):
                          "1 connection" % peer[1])
         self.assertRegex(lines[3], "^2 sent, 2 verified, 0 lost, 0 wrong in "
                          r"[0-9.]+ s$")
-        self.assertRegex(lines[4], "^[0-9.]+ replies/s, [0-9.]+ bytes/s$")
-        self.assertRegex(lines[5], "^RTT min/mean/p50/p90/p99/max "
-                         r"([0-9.]+/){5}[0-9.]+ ms$")
+        self.assertRegex(lines[4], "^[0-9.]+ replies/s, [0-9.]+ bytes/s "
+                         r"\([0-9.]+ Mbit/s\)$")
+        for line, name in zip(lines[5:], ["RTT", "wait"]):
+            self.assertRegex(line, "^%s min/mean/p50/p90/p99/max "
+                             "([0-9.]+/){5}[0-9.]+ ms$" % name)
 
     def test_interval(self):
         """It is the time between two messages, and kept."""
@@ -102,8 +119,8 @@ class CountTests(ClientTestCase):
 
     def test_quiet(self):
         """-q leaves the summary alone."""
-        code, out, err = self.here(*self.play(peers.echo), "-q", "-c", 1)
-        self.assertEqual((code, out.count(b"\n"), err), (0, 4, []))
+        code, out, err = self.slowly(*self.play(peers.echo), "-q", "-c", 2)
+        self.assertEqual((code, out.count(b"\n"), err), (0, 5, []))
 
     def test_fast(self):
         """Without an interval there is no line for each, and no progress
@@ -146,35 +163,51 @@ class CountTests(ClientTestCase):
             *self.play(peers.echo), "-c", 20, "-s", 1000, "--json")
         figures = self.figures(out)
         self.assertEqual((code, err), (0, []))
-        self.assertEqual(sorted(figures), sorted([
+        self.assertEqual(set(figures), {
             "host", "port", "connections", "size_bytes", "interval_seconds",
             "messages_sent", "replies_verified", "messages_lost",
             "messages_unanswered", "replies_wrong", "seconds", "replies_per_s",
-            "bytes_per_s",
-            "rtt_min_us", "rtt_mean_us", "rtt_p50_us", "rtt_p90_us",
-            "rtt_p99_us", "rtt_max_us"]))
-        self.assertEqual(figures["replies_verified"], 20)
+            "bytes_per_s", "failures", "first_failure", "outages",
+            "longest_outage_seconds", "tcp_retransmissions"} | {
+            "%s_%s_us" % (what, which) for what in ("rtt", "wait", "connect")
+            for which in ("min", "mean", "p50", "p90", "p99", "max")})
+        self.assertEqual([figures[name] for name in (
+            "replies_verified", "size_bytes", "interval_seconds", "failures",
+            "first_failure", "outages", "longest_outage_seconds",
+            "wait_p50_us")], [20, 1000, 0, {}, None, 0, 0, None])
         self.assertAlmostEqual(figures["bytes_per_s"],
                                figures["replies_per_s"] * 1000,
                                delta=figures["bytes_per_s"] / 100)
-        rtts = [figures["rtt_%s_us" % name]
-                for name in ("min", "p50", "p90", "p99", "max")]
-        self.assertEqual(rtts, sorted(rtts))
+        for what in "rtt", "connect":
+            times = [figures["%s_%s_us" % (what, name)]
+                     for name in ("min", "p50", "p90", "p99", "max")]
+            self.assertEqual(times, sorted(times))
+            self.assertGreater(times[0], 0)
+        if sys.platform == "linux":
+            self.assertEqual(figures["tcp_retransmissions"], 0)
 
     def test_json_when_everything_fails(self):
         """The object is written all the same: REFUSED, 1."""
         address = peers.nobody()
         outcome = self.count(*address, "-c", 3, "--json")
         figures = self.figures(outcome[1])
-        self.assertFails(outcome, 1, "REFUSED", address, outcome[1])
+        line = self.assertFails(outcome, 1, "REFUSED", address, outcome[1])
         self.assertEqual((figures["messages_lost"], figures["rtt_p99_us"]),
                          (3, None))
+        self.assertEqual(figures["failures"], {"REFUSED": 3})
+        self.assertTrue(line.startswith(figures["first_failure"]))
+        self.assertEqual(figures["outages"], 1)
+        self.assertLessEqual(figures["longest_outage_seconds"],
+                             figures["seconds"])
 
     def test_every_failure_is_told(self):
-        """At a pace that allows it, each lost message has its line."""
-        code, out, err = self.here(*peers.nobody(), "-i", "0.2", "-c", 2)
-        self.assertEqual((code, [line[:7] for line in err]),
-                         (1, ["REFUSED"] * 2))
+        """At a pace that allows it, each lost message has its line, with its
+        number and how long it took."""
+        code, out, err = self.slowly(*peers.nobody(), "-c", 2)
+        self.assertEqual((code, len(err)), (1, 2))
+        for number, line in enumerate(err, 1):
+            self.assertRegex(line, r"^REFUSED .* \(seq=%d time=[0-9.]+ ms\)$"
+                             % number)
         self.assertIn(b"2 sent, 0 verified, 2 lost, 0 wrong", out)
 
     def test_every_word_is_told(self):
@@ -348,7 +381,82 @@ class CountTests(ClientTestCase):
         until(lambda: at_rest(process), "the program to wait")
         with open(reader, "rb") as out:
             lines = out.read()[size:].splitlines()
-        self.assertEqual((process.wait(PATIENCE), len(lines)), (0, 6))
+        self.assertEqual((process.wait(PATIENCE), len(lines)), (0, 7))
+
+    def test_timestamps(self):
+        """-D puts the time of day before each line."""
+        scripts = [peers.echo, peers.end]
+        address = self.play(lambda connection: scripts.pop()(connection))
+        code, out, err = self.slowly(*address, "-D", "-c", 2)
+        stamp = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.]\d{3}[+-]\d\d:\d\d "
+        self.assertRegex(err[0], stamp + "CLOSED ")
+        self.assertRegex(out.decode(), stamp + "64 bytes ")
+
+    def test_deadline(self):
+        """It ends the count, which is right if all replies have come."""
+        code, out, err = self.count(*self.play(peers.echo), "-c", 0,
+                                    "-w", "0.1")
+        self.assertEqual((code, err), (0, []))
+        self.assertIn(b" 0 lost, 0 wrong in ", out)
+
+    def test_deadline_without_a_reply(self):
+        """TIMEOUT, 1: neither the connection nor the reply came."""
+        for address in self.play(peers.mute), peers.deaf(self):
+            outcome = self.count(*address, "-c", 1, "-w", "0.1")
+            self.assertFails(outcome, 1, "TIMEOUT", address, outcome[1])
+            self.assertIn(b"1 sent, 0 verified, 0 lost, 0 wrong, 1 unanswered",
+                          outcome[1])
+
+    def test_stall(self):
+        """What a stalled server keeps back is counted from when it was due."""
+        stalled = threading.Event()
+
+        def script(connection):
+            connection.sendall(peers.take(connection, 64).upper())
+            data = peers.take(connection, 64)
+            stalled.wait(0.3)
+            connection.sendall(data.upper())
+            peers.echo(connection)
+        code, out, err = self.slowly(*self.play(script), "-c", 30, "--json")
+        figures = self.figures(out)
+        self.assertGreater(figures["wait_p50_us"], 50000)
+        self.assertGreater(figures["wait_p50_us"], figures["rtt_p50_us"])
+
+    def test_outage(self):
+        """It lasts from the first loss to the next reply."""
+        scripts = [peers.echo, peers.cut, peers.cut,
+                   peers.after(64, peers.cut)]
+        address = self.play(lambda connection: scripts.pop()(connection))
+        figures = self.figures(self.count(*address, "-c", 5, "--json")[1])
+        self.assertEqual((figures["replies_verified"], figures["outages"]),
+                         (2, 1))
+        self.assertGreaterEqual(figures["longest_outage_seconds"],
+                                3 * Count.failure_pause)
+
+    def test_lines_of_progress(self):
+        """Where there is no terminal nor a line for each reply, there is one
+        from time to time."""
+        with mock.patch.object(Report, "progress_interval", 0.05):
+            code, out, err = self.count(*self.play(peers.echo), "-c", 0,
+                                        "-w", "0.2")
+        self.assertRegex(out.decode(), r"(?s)^(\d+ verified, 0 lost, 0 wrong, "
+                         r"\d+ replies/s, max [0-9.]+ ms\n)+---")
+
+    @unittest.skipUnless(hasattr(signal, "SIGQUIT"), "no SIGQUIT")
+    def test_summary_so_far(self):
+        """SIGQUIT shows it on standard error, and the count goes on."""
+        def script(connection):
+            connection.sendall(peers.take(connection, 64).upper())
+            data = peers.take(connection, 64)
+            os.kill(os.getpid(), signal.SIGQUIT)
+            until(lambda: " sent, " in sys.stderr.getvalue(), "the summary")
+            connection.sendall(data.upper())
+            peers.echo(connection)
+        code, out, err = self.slowly(*self.play(script), "-c", 4)
+        self.assertEqual(code, 0)
+        self.assertRegex(err[0], "^2 sent, 1 verified, .* 1 unanswered in ")
+        self.assertRegex(err[2], "^RTT ")
+        self.assertIn(b"4 sent, 4 verified", out)
 
     def test_histogram(self):
         """A chart that fits the width, in ASCII where nothing else goes."""

@@ -78,7 +78,8 @@ class FaultTests(ClientTestCase):
 
     def test_unreachable(self):
         """The system's words for an address that it cannot reach."""
-        self.check(("255.255.255.255", 80), 1, "REFUSED", "check the address")
+        self.check(("255.255.255.255", 80), 1, "UNREACHABLE",
+                   "check the address")
 
     def test_no_answer_to_the_attempt(self):
         """It is a timeout, and told as one."""

@@ -29,9 +29,31 @@ class UsageTests(ClientTestCase):
                 self.assertIn("must be a whole number from 1 to 65535",
                               self.refuses("--", "localhost", port))
 
-    def test_port_without_host(self):
-        """2: a lone number is taken for the slip that it is."""
-        self.assertIn("127.0.0.1 8080", self.refuses("8080"))
+    def test_slips(self):
+        """2: each has its hint."""
+        for args, hint in ((["8080"], "127.0.0.1 8080"),
+                           (["http://host:8080/"], "127.0.0.1 8080"),
+                           (["host:"], "must be a whole number"),
+                           (["host:http"], "must be a whole number"),
+                           ([":8080"], "the host is missing"),
+                           (["host:1", "2"], "two ports")):
+            with self.subTest(args):
+                self.assertIn(hint, self.refuses(*args))
+
+    def test_host_and_port_in_one(self):
+        """HOST:PORT and [V6]:PORT are one argument."""
+        for args, expected in ((["host:80"], ("host", 80)),
+                               (["[::1]:80"], ("::1", 80)),
+                               (["[fe80::1%lo]"], ("fe80::1%lo", 8080)),
+                               (["[::1]", "80"], ("::1", 80)),
+                               (["::1"], ("::1", 8080)),
+                               (["fe80::1", "80"], ("fe80::1", 80)),
+                               (["host"], ("host", 8080))):
+            with self.subTest(args), mock.patch(
+                    "echoserver.client.pipe.run", return_value=0) as run:
+                self.assertEqual(self.pipe(b"", *args)[0], 0)
+                args, = run.call_args[0]
+                self.assertEqual((args.host, args.port), expected)
 
     def test_seconds_that_are_none(self):
         """2: no infinite, negative or undefined time."""
@@ -51,10 +73,14 @@ class UsageTests(ClientTestCase):
     def test_words_that_do_not_go_together(self):
         """2: what measures needs --count, and shows no prompt."""
         self.assertIn("--json goes with --count", self.refuses("--json"))
+        self.assertIn("--json goes with --count or --idle",
+                      self.refuses("--json"))
+        self.assertIn("--deadline goes with --count",
+                      self.refuses("-w1", "--idle", "1"))
         self.assertIn("--prompt does not go with --count",
                       self.refuses("--prompt", "> ", "--count", "1"))
-        self.assertIn("--json and --histogram",
-                      self.refuses("-c1", "--json", "--histogram"))
+        for both in ["-c1", "--json", "--histogram"], ["-c1", "--idle=1"]:
+            self.assertIn("not allowed with", self.refuses(*both))
 
     def test_version(self):
         """--version prints the version on standard output."""
@@ -64,8 +90,10 @@ class UsageTests(ClientTestCase):
     def test_help(self):
         """--help is manual enough, and names the defaults."""
         out = self.here("--help")[1].decode()
-        for word in "REFUSED", "141", "--count", "Ctrl-D", "(127.0.0.1)", \
-                "(8080)", "(10, but none at the prompt)", "(64)", "(1)":
+        for word in ("REFUSED", "UNREACHABLE", "141", "143", "Ctrl-D",
+                     "--count", "--idle", "--deadline", "--timestamps",
+                     "HOST:PORT", "(127.0.0.1)", "(8080)", "(64)", "(1)",
+                     "(10, but none at the prompt)"):
             self.assertIn(word, out)
 
     def test_defaults(self):

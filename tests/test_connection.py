@@ -217,6 +217,9 @@ class ConnectionTests(TestCase):
 
     def test_echo_interrupted(self):
         """Any exception closes the connection, KeyboardInterrupt too."""
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(
+            signal.SIGINT, signal.default_int_handler))
+
         def script(connection):
             connection.recv(1)
             os.kill(os.getpid(), signal.SIGINT)

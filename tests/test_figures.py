@@ -4,6 +4,7 @@ import json
 import random
 import unittest
 
+from echoserver.client.diagnosis import Diagnosis
 from echoserver.client.figures import Histogram, Tally
 from echoserver.client.report import summary
 
@@ -66,16 +67,19 @@ class HistogramTests(unittest.TestCase):
         self.assertEqual(histogram([0.0, 0.0]).percentile(50), 0.0)
 
     def test_chart_fits(self):
-        """No line is longer than the width, and there are few enough."""
+        """No line is longer than the width, and there are few enough; where
+        there is no place for bars, the counts stay."""
         source = random.Random(2)
         result = histogram(10 ** source.gauss(-4, 1) for _ in range(9999))
         for width, height in (120, 40), (79, 20), (40, 8), (10, 1):
             for blocks in True, False:
                 lines = result.chart(width, height, blocks)
                 self.assertLessEqual(len(lines), height)
-                self.assertLessEqual(max(map(len, lines)), width)
+                self.assertLessEqual(max(map(len, lines)), max(width, 20))
                 self.assertEqual(all(c < "\x7f" for c in "".join(lines)),
-                                 not blocks or width < 23)
+                                 not blocks or width < 20)
+                self.assertEqual(sum(int(line.split()[2]) for line in lines),
+                                 9999)
 
     def test_chart_shows_all(self):
         """The counts add up, and the longest bar fills the width."""
@@ -87,64 +91,100 @@ class HistogramTests(unittest.TestCase):
 
     def test_chart_of_equal_times(self):
         """One row, which is full."""
-        line, = histogram([1e-3] * 3).chart(24, 8)
-        self.assertRegex(line, "^       (0.99|1.00)[0-9] ms 3 \u2588{6}$")
+        line, = histogram([1e-3] * 3).chart(17, 8)
+        self.assertRegex(line, "^(0.99|1.00)[0-9] ms 3 \u2588{6}$")
 
     def test_bars(self):
         """They are drawn in eighths, and show that there is something."""
         result = histogram([1e-3] * 16 + [1e-2] * 3 + [1e-1])
-        lines = [line for line in result.chart(27, 600) if " 0 " not in line]
+        lines = [line for line in result.chart(21, 600) if " 0 " not in line]
         self.assertEqual([line.split()[3] for line in lines],
                          ["\u2588" * 8, "\u2588\u258c", "\u258c"])
 
 
 class TallyTests(unittest.TestCase):
 
+    def setUp(self):
+        self.tally = Tally()
+
+    def succeed(self, now, seconds):
+        self.tally.succeed(now)
+        self.tally.times.add(seconds)
+
     def test_figures(self):
         """Every figure, by a name with its unit."""
-        tally = Tally()
-        tally.verified = 2
-        tally.times = histogram([1e-4, 3e-4])
-        tally.lost, tally.wrong, tally.unanswered = 3, 1, 2
-        figures = tally.figures(64, 0.5)
-        self.assertAlmostEqual(figures.pop("rtt_p50_us"), 100, delta=0.4)
-        self.assertAlmostEqual(figures.pop("rtt_p90_us"), 300, delta=1.2)
-        self.assertAlmostEqual(figures.pop("rtt_p99_us"), 300, delta=1.2)
-        self.assertEqual(figures, {
-            "messages_sent": 8, "replies_verified": 2, "messages_lost": 3,
-            "replies_wrong": 1, "messages_unanswered": 2,
-            "seconds": 0.5, "replies_per_s": 4.0,
-            "bytes_per_s": 256.0, "rtt_min_us": 100.0, "rtt_mean_us": 200.0,
-            "rtt_max_us": 300.0})
+        self.succeed(10, 1e-4)
+        self.succeed(10.2, 3e-4)
+        self.tally.fail(Diagnosis(1, "RESET", "RESET this"), 11)
+        self.tally.fail(Diagnosis(3, "WRONG", "WRONG that"), 12)
+        self.tally.fail(Diagnosis(1, "RESET", "RESET more"), 13)
+        self.tally.unanswered = {6, 7}
+        self.tally.connects.add(1e-3)
+        figures = self.tally.figures(64, 10, 20)
+        for name, us in ("p50", 100), ("p90", 300), ("p99", 300):
+            self.assertAlmostEqual(figures.pop("rtt_%s_us" % name), us,
+                                   delta=us * 0.004)
+        self.assertEqual(
+            {name: value for name, value in figures.items()
+             if value is not None and not name.startswith("connect")}, {
+                "messages_sent": 7, "replies_verified": 2, "messages_lost": 2,
+                "replies_wrong": 1, "messages_unanswered": 2,
+                "failures": {"RESET": 2, "WRONG": 1},
+                "first_failure": "RESET this",
+                "outages": 1, "longest_outage_seconds": 9,
+                "seconds": 10, "replies_per_s": 0.2, "bytes_per_s": 12.8,
+                "rtt_min_us": 100.0, "rtt_mean_us": 200.0,
+                "rtt_max_us": 300.0})
+        self.assertEqual(figures["connect_max_us"], 1000)
+
+    def test_outages(self):
+        """From the beginning of the first loss to the next reply, or now."""
+        lost = Diagnosis(1, "RESET", "")
+        for began, reply in (1, 3), (10, 14), (20, 21):
+            self.tally.fail(lost, began)
+            self.tally.fail(lost, began + 0.5)
+            self.succeed(reply, 1)
+        self.succeed(25, 1)
+        figures = self.tally.figures(64, 0, 30)
+        self.assertEqual((figures["outages"],
+                          figures["longest_outage_seconds"]), (3, 4))
+        self.tally.fail(lost, 40)
+        figures = self.tally.figures(64, 0, 45)
+        self.assertEqual((figures["outages"],
+                          figures["longest_outage_seconds"]), (4, 5))
 
     def test_figures_of_nothing(self):
         """What has no value is null, never NaN."""
-        text = json.dumps(Tally().figures(64, 0.0), allow_nan=False)
-        self.assertIn('"rtt_p99_us": null', text)
-        self.assertIn('"replies_per_s": null', text)
+        text = json.dumps(self.tally.figures(64, 0, 0), allow_nan=False)
+        for name in "rtt_p99_us", "replies_per_s", "tcp_retransmissions":
+            self.assertIn('"%s": null' % name, text)
 
     def test_summary(self):
         """The same for a person."""
-        tally = Tally()
-        tally.verified = tally.lost = 1
-        tally.times.add(0.001234567)
-        self.assertEqual(summary(tally.figures(1000, 2.0)), [
-            "2 sent, 1 verified, 1 lost, 0 wrong in 2.00 s",
-            "0.5 replies/s, 500 bytes/s",
+        self.succeed(1, 0.001234567)
+        self.assertEqual(summary(self.tally.figures(100000, 0, 2.0)), [
+            "1 sent, 1 verified, 0 lost, 0 wrong in 2.00 s",
+            "0.5 replies/s, 50000 bytes/s (0.4 Mbit/s)",
             "RTT min/mean/p50/p90/p99/max "
             "1.235/1.235/1.235/1.235/1.235/1.235 ms"])
 
-    def test_summary_of_what_is_unanswered(self):
-        """It is there only if there is any."""
-        tally = Tally()
-        tally.unanswered = 2
-        self.assertEqual(
-            summary(tally.figures(64, 2.0))[0],
-            "2 sent, 0 verified, 0 lost, 0 wrong, 2 unanswered in 2.00 s")
+    def test_summary_of_what_is_not_always_there(self):
+        """What is unanswered, outages and waits have a place if there are
+        any."""
+        self.tally.unanswered.add(1)
+        self.tally.fail(Diagnosis(1, "RESET", ""), 1)
+        self.tally.waits.add(1)
+        self.assertEqual(summary(self.tally.figures(64, 0, 2.0)), [
+            "2 sent, 0 verified, 1 lost, 0 wrong, 1 unanswered in 2.00 s",
+            "0.0 replies/s, 0.0 bytes/s (0.0 Mbit/s)",
+            "1 outage(s), the longest 1.000 s",
+            "RTT min/mean/p50/p90/p99/max -/-/-/-/-/- ms",
+            "wait min/mean/p50/p90/p99/max 1000.000/1000.000/1000.000/"
+            "1000.000/1000.000/1000.000 ms"])
 
     def test_summary_of_nothing(self):
         """Dashes stand for what has no value."""
-        self.assertEqual(summary(Tally().figures(64, 0.0)), [
+        self.assertEqual(summary(self.tally.figures(64, 0, 0)), [
             "0 sent, 0 verified, 0 lost, 0 wrong in 0.00 s",
-            "- replies/s, - bytes/s",
+            "- replies/s, - bytes/s (0.0 Mbit/s)",
             "RTT min/mean/p50/p90/p99/max -/-/-/-/-/- ms"])

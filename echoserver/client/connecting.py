@@ -22,8 +22,8 @@ Place = Tuple[Any, ...]
 _CUT = ("cut the connection while it was being made; something in between may "
         "not allow it")
 _ANSWERS = {
-    errno.ECONNREFUSED: "refused the connection; is the server running, on "
-                        "this port and address?",
+    errno.ECONNREFUSED: "refused the connection; is the server running, and on "
+                        "this port?",
     errno.ECONNRESET: _CUT, errno.ECONNABORTED: _CUT}
 
 
@@ -85,6 +85,8 @@ async def connect(address: Address, places: List[Place],
     *_, number, ip = max(failures)
     what = _ANSWERS.get(number, "cannot be reached (%s); check the address and "
                         "the way there" % os.strerror(number))
+    if number == errno.ECONNREFUSED and not ip.startswith(("127.", "::1")):
+        what += " (echoserver needs -b 0.0.0.0 to listen to other hosts)"
     if number == errno.ETIMEDOUT:
         what = ("did not answer the connection attempt within %.3f s; a "
                 "firewall may be dropping it, or the host is down"

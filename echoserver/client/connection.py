@@ -14,6 +14,7 @@ then both directions are waited for at once.
 import errno
 import math
 import socket
+import sys
 from time import perf_counter
 from typing import Any, Callable, List, Optional, Tuple, Union
 
@@ -179,6 +180,15 @@ class Connection:
         if not await ready(self, events, end):
             raise self.fell_silent()
         return self.receive()
+
+    def retransmissions(self) -> Optional[int]:
+        """Return how many segments the system has sent again, None where it
+        does not tell."""
+        if sys.platform != "linux" or self.closed:
+            return None
+        # tcpi_total_retrans of struct tcp_info
+        info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+        return int.from_bytes(info[100:104], sys.byteorder)
 
     def is_stale(self) -> bool:
         """Return whether another echo() would fail or be misled.

@@ -1,28 +1,27 @@
 """Round trips, counted and measured: the --count of the client program.
 
-All connections are served by one loop (loop.py), each through a caller
-(caller.py) that asks its next message when that is due and the last one is
-answered.  A connection is kept for as long as it lasts, and between two
-messages too: who cuts idle connections is one of the questions that this
-program is asked.  One that fails is counted and told, and the next message
-connects again.  The name is looked up once.
+Each connection has a task, in one loop, that makes one round trip after the
+other.  A connection is kept for as long as it lasts, and between two messages
+too: who cuts idle connections is one of the questions that this program is
+asked.  One that fails is counted and told, and the next message connects
+again.  The name is looked up once.
 
 No two messages are alike, so that a reply that is stale, or meant for another
 connection, is a wrong echo.
 """
 
 import argparse
-import signal
-import socket
+import math
 from time import perf_counter
-from typing import Any, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
-from .connecting import Place, connect, lookup
+from .connecting import Place, connect, describe
 from .connection import Connection, WrongEcho
-from .diagnosis import OK, WRONG, diagnose
-from .figures import Tally
+from .figures import Tally, milliseconds
+from .output import tell
 from .report import Report
-from .waiting import READ, Loop, ready
+from .run import Run
+from .waiting import READ, Task, ready
 
 __all__ = ["Count", "message", "run"]
 
@@ -51,126 +50,122 @@ def message(number: int, size: int) -> bytes:
 
 def run(args: argparse.Namespace) -> int:
     """Make the round trips that args ask for; return the exit code."""
-    with Loop() as loop:
-        return Count(args, loop).run()
+    return Count(args).run()
 
 
-class Count:
+class Count(Run):
     """One counting run.
 
     Class variables, in seconds:
 
-    - tick: between two looks for a signal, and states of the progress line
     - failure_pause: what a connection waits after a failure, at least: a
       hundred attempts a second find a server that is back soon enough, and are
       no storm
+    - last_reply_timeout: how long replies are waited for after the deadline
     """
 
-    tick = 0.25
     failure_pause = 0.01
+    last_reply_timeout = 0.5
 
-    def __init__(self, args: argparse.Namespace, loop: Loop) -> None:
-        self.tally = Tally()
-        self._args = args
-        self._loop = loop
-        self._report = Report(args, self.tally)
+    def __init__(self, args: argparse.Namespace) -> None:
+        super().__init__(args)
+        self._tally = Tally()
+        self._report = Report(args, self._tally)
         self._claimed = 0           # messages, by number
-        self._working = args.connections
-        self._code = OK
-        self._signal = 0
-        self._start = perf_counter()
+        self._deadline = math.inf
 
-    def run(self) -> int:
-        """Return the exit code, after the summary."""
-        old = {number: signal.signal(number, self._on_signal)
-               for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            self._run()
-            self._report.summary(perf_counter() - self._start,
-                                 bool(self._signal))
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
-        return 128 + self._signal if self._signal else self._code
+    def tasks(self, places: List[Place]) -> Iterator[Task]:
+        self._deadline = self.start + (self.args.deadline or math.inf)
+        return (self._work(places) for _ in range(self.args.connections))
 
-    def _run(self) -> None:
-        try:
-            places = lookup((self._args.host, self._args.port))
-            self._start = perf_counter()
-            for _ in range(self._working):
-                self._loop.resume(self._work(places))
-            self._loop.resume(self._watch())
-            self._loop.run()
-        except (socket.gaierror, MemoryError) as error:
-            self._note(error)
+    def tick(self, is_asked: bool) -> None:
+        now = perf_counter()
+        self._report.progress(now - self.start)
+        if is_asked:
+            self._report.so_far(self._figures())
+        if now >= self._deadline + self.last_reply_timeout:
+            self.loop.running = False
 
-    def _on_signal(self, number: int, frame: Any) -> None:
-        """End the run within a tick, with the summary; and the program at a
-        second signal, whatever blocks it."""
-        signal.signal(number, signal.SIG_DFL)
-        self._signal = number
-        self._loop.running = False
+    def failed(self, error: Exception, number: int = 0,
+               began: float = math.inf) -> None:
+        """Count a message that began at that time and has no good reply."""
+        diagnosis, now = self.diagnose(error), perf_counter()
+        self._tally.fail(diagnosis, min(began, now))
+        line = diagnosis.line
+        if number:
+            line += " (seq=%d time=%s ms)" % (number,
+                                              milliseconds(now - began))
+        self._report.failure(diagnosis.word, line)
 
-    async def _watch(self) -> None:
-        """Show the progress, and bound the time until a signal is noticed."""
-        while True:
-            self._report.progress(perf_counter() - self._start)
-            await ready(None, 0, perf_counter() + self.tick)
+    def end(self) -> None:
+        if self._tally.unanswered and perf_counter() >= self._deadline:
+            tell(self.diagnose(TimeoutError(
+                "%s did not answer all before the --deadline; allow it more "
+                "time" % describe(self.address))).line)
+        self._report.summary(self._figures(), self.signal > 0)
+
+    def _figures(self) -> Dict[str, Any]:
+        return self._tally.figures(self.args.size, self.start, perf_counter())
 
     async def _work(self, places: List[Place]) -> None:
         """Make round trips, over one connection after another."""
-        args, connection, earliest = self._args, None, 0.0
-        address, due = (args.host, args.port), self._start - args.interval
+        args, connection = self.args, None
+        due, earliest = self.start - args.interval, 0.0
         try:
-            while self._claimed != args.count or not args.count:
+            while not args.count or self._claimed < args.count:
                 self._claimed += 1
-                number = self._claimed
+                number, began = self._claimed, perf_counter()
                 due = max(due + args.interval, earliest)
+                is_late = due < began
                 try:
-                    await self._rest(connection, due)
+                    await self._rest(connection, min(due, self._deadline))
+                    began = perf_counter()
+                    if began >= self._deadline:
+                        break
+                    self._tally.unanswered.add(number)
                     if connection is None:
-                        connection = Connection(
-                            address, args.timeout,
-                            await connect(address, places, args.timeout))
-                    await self._ask(connection, number)
+                        connection = await self._connect(places)
+                    await self._ask(connection, number,
+                                    due if is_late else began)
                 except (OSError, WrongEcho) as error:
                     if connection is not None:
-                        connection.close()
+                        self._drop(connection)
                         connection = None
-                    self._note(error)
+                    self.failed(error, number, began)
                     earliest = perf_counter() + self.failure_pause
+                self._tally.unanswered.discard(number)
         finally:
             if connection is not None:
-                connection.close()
-        self._working -= 1
-        self._loop.running = self._working > 0
+                self._drop(connection)
 
     @staticmethod
-    async def _rest(connection: Optional[Connection], due: float) -> None:
-        """Wait until due; raise what befalls the connection meanwhile."""
-        while perf_counter() < due:
-            if (await ready(connection, READ, due) and connection is not None
+    async def _rest(connection: Optional[Connection], end: float) -> None:
+        """Wait until the end; raise what befalls the connection meanwhile."""
+        while perf_counter() < end:
+            if (await ready(connection, READ, end) and connection is not None
                     and connection.receive() is not None):
                 raise connection.ended_early()
 
-    async def _ask(self, connection: Connection, number: int) -> None:
-        data = message(number, self._args.size)
-        self.tally.unanswered += 1
-        try:
-            await connection.exchange(data)
-        finally:
-            self.tally.unanswered -= 1
-        seconds = self._loop.now - connection.asked_at
-        self.tally.verified += 1
-        self.tally.times.add(seconds)
+    async def _connect(self, places: List[Place]) -> Connection:
+        start = perf_counter()
+        connected = await connect(self.address, places, self.args.timeout)
+        self._tally.connects.add(perf_counter() - start)
+        return Connection(self.address, self.args.timeout, connected)
+
+    async def _ask(self, connection: Connection, number: int,
+                   due: float) -> None:
+        """Make the round trip that was due at that time."""
+        await connection.exchange(message(number, self.args.size))
+        seconds = self.loop.now - connection.asked_at
+        self._tally.succeed(self.loop.now)
+        self._tally.times.add(seconds)
+        if self.args.interval:
+            self._tally.waits.add(self.loop.now - due)
         self._report.reply(number, seconds)
 
-    def _note(self, error: Exception) -> None:
-        """Count a message that is lost, or whose reply is wrong."""
-        code, word, line = diagnose(error, (self._args.host, self._args.port))
-        if code == WRONG:
-            self.tally.wrong += 1
-        else:
-            self.tally.lost += 1
-        self._code = max(self._code, code)
-        self._report.failure(word, line)
+    def _drop(self, connection: Connection) -> None:
+        sent_again = connection.retransmissions()
+        if sent_again is not None:
+            self._tally.retransmissions = sent_again + (
+                self._tally.retransmissions or 0)
+        connection.close()

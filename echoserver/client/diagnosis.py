@@ -3,12 +3,13 @@
 Shared by all faces of the client program.  The line begins with a word that
 says whose fault it is likely to be:
 
-    REFUSED   nothing listens there, or the way there is closed
-    DNS       the name has no address
-    TIMEOUT   the connection attempt timed out, or the server fell silent
-    RESET     the connection was cut
-    CLOSED    the server ended the stream before its reply was complete
-    WRONG     it answered, but not with an uppercase echo
+    REFUSED      an answer came: nothing listens there, or a firewall rejects
+    UNREACHABLE  there is no way there, or this host's own rules forbid it
+    DNS          the name has no address
+    TIMEOUT      the connection attempt timed out, or the server fell silent
+    RESET        the connection was cut
+    CLOSED       the server ended the stream before its reply was complete
+    WRONG        it answered, but not with an uppercase echo
 
 Then come the address, what happened, and what to try, as the error has it.
 What was sent and received is shown by WrongEcho alone, which keeps it short.
@@ -41,8 +42,8 @@ _SHORTAGES = {errno.EMFILE: "descriptors", errno.ENFILE: "descriptors",
 
 
 class Diagnosis(NamedTuple):
-    """An exit code, its word ("" where this host is to blame), and the line
-    that begins with the word."""
+    """An exit code, its word, and the line that begins with it; only SHORTAGE,
+    where this host is to blame, is not said there."""
 
     code: int
     word: str
@@ -53,7 +54,7 @@ def diagnose(error: Exception, address: Address) -> Diagnosis:
     """Return what error, an OSError or a WrongEcho, means."""
     ours = shortage(error)
     if ours:
-        return Diagnosis(USAGE, "", ours)
+        return Diagnosis(USAGE, "SHORTAGE", ours)
     if isinstance(error, WrongEcho):
         return Diagnosis(WRONG, "WRONG", "WRONG %s: %s" % (
             describe(address), error))
@@ -71,7 +72,9 @@ def _word(error: Exception) -> str:
         return "RESET"
     if type(error) is ConnectionError:
         return "CLOSED"
-    return "REFUSED"
+    if isinstance(error, ConnectionRefusedError):
+        return "REFUSED"
+    return "UNREACHABLE"
 
 
 def shortage(error: Exception) -> str:

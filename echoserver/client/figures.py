@@ -5,7 +5,9 @@ and figures go out.
 """
 
 import math
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
+
+from .diagnosis import Diagnosis
 
 __all__ = ["BLOCKS", "Histogram", "Tally", "milliseconds"]
 
@@ -70,6 +72,7 @@ class Histogram:
 
         Each row shows the least time that belongs to it, how many do, and a
         bar, drawn in eighths of a character with blocks and in # without.
+        Where it is narrow the bars go first, and the counts stay.
         """
         if not self.count:
             return []
@@ -78,46 +81,87 @@ class Histogram:
         rows = [0] * ((most - least) // span + 1)
         for key, count in self._counters.items():
             rows[(key - least) // span] += count
-        lines = []
-        for row, count in enumerate(rows):
-            line = "%12s ms %*d " % (
-                milliseconds(math.exp((least + row * span - 0.5) * _STEP)),
-                len(str(max(rows))), count)
-            eighths = -(-count * max(width - len(line), 1) * 8 // max(rows))
-            if blocks:
-                line += BLOCKS[-1] * (eighths // 8) + BLOCKS[eighths % 8 - 1:][
-                    :eighths % 8 > 0]
-            else:
-                line += "#" * -(-eighths // 8)
-            lines.append(line[:max(width, 0)])
-        return lines
+        labels = [milliseconds(math.exp((least + row * span - 0.5) * _STEP))
+                  for row in range(len(rows))]
+        form = "%%%ds ms %%%dd " % (max(map(len, labels)),
+                                    len(str(max(rows))))
+        room = max(width - len(form % (labels[0], 0)), 0)
+        return [form % (label, count) + _bar(count * room / max(rows), blocks)
+                for label, count in zip(labels, rows)]
+
+
+def _bar(length: float, blocks: bool) -> str:
+    """Return a bar of so many characters, rounded up."""
+    if not blocks:
+        return "#" * math.ceil(length)
+    full, part = divmod(math.ceil(length * 8), 8)
+    return BLOCKS[-1] * full + (BLOCKS[part - 1] if part else "")
 
 
 class Tally:
     """The outcomes of round trips.
 
-    Attributes: verified, lost, wrong and unanswered, numbers of messages;
-    times, a Histogram of the verified ones.
+    Attributes: verified, lost and wrong, numbers of messages; unanswered, the
+    set of those on their way; times, waits and connects, Histograms of the
+    round trips, of the same since they were due, and of connecting;
+    retransmissions of TCP segments, None if the system does not tell.
     """
 
     def __init__(self) -> None:
-        self.verified = self.lost = self.wrong = self.unanswered = 0
+        self.verified = self.lost = self.wrong = 0
+        self.unanswered: Set[int] = set()
         self.times = Histogram()
+        self.waits = Histogram()
+        self.connects = Histogram()
+        self.retransmissions: Optional[int] = None
+        self._words: Dict[str, int] = {}
+        self._first_failure: Optional[str] = None
+        self._outages = 0
+        self._longest_outage = 0.0
+        self._out_since = math.inf
 
-    def figures(self, size: int, seconds: float) -> Dict[str, Any]:
-        """Return all figures of a run of so many seconds, with messages of
-        size bytes.  What has no value is None."""
+    def succeed(self, now: float) -> None:
+        """Count a reply."""
+        self.verified += 1
+        if self._out_since < now:
+            self._outages += 1
+            self._longest_outage = max(self._longest_outage,
+                                       now - self._out_since)
+            self._out_since = math.inf
+
+    def fail(self, diagnosis: Diagnosis, began: float) -> None:
+        """Count a message that began at that time and has no good reply."""
+        word = diagnosis.word
+        self.wrong += word == "WRONG"
+        self.lost += word != "WRONG"
+        self._words[word] = self._words.get(word, 0) + 1
+        self._first_failure = self._first_failure or diagnosis.line
+        self._out_since = min(self._out_since, began)
+
+    def figures(self, size: int, start: float, now: float) -> Dict[str, Any]:
+        """Return all figures of a run with messages of size bytes.  What has
+        no value is None."""
+        seconds = now - start
         rate = self.verified / seconds if seconds > 0 else None
+        outage = max(now - self._out_since, 0)      # that goes on
         figures: Dict[str, Any] = {
             "messages_sent": (self.verified + self.lost + self.wrong
-                              + self.unanswered),
+                              + len(self.unanswered)),
             "replies_verified": self.verified,
             "messages_lost": self.lost,
             "replies_wrong": self.wrong,
-            "messages_unanswered": self.unanswered,
+            "messages_unanswered": len(self.unanswered),
             "seconds": round(seconds, 6),
             "replies_per_s": rate and round(rate, 1),
             "bytes_per_s": rate and round(rate * size, 1),
+            "failures": self._words,
+            "first_failure": self._first_failure,
+            "outages": self._outages + (outage > 0),
+            "longest_outage_seconds": round(max(self._longest_outage, outage),
+                                            6),
+            "tcp_retransmissions": self.retransmissions,
         }
-        figures.update(self.times.figures("rtt"))
+        for name, times in (("rtt", self.times), ("wait", self.waits),
+                            ("connect", self.connects)):
+            figures.update(times.figures(name))
         return figures

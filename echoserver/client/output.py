@@ -5,7 +5,8 @@ import os
 import select
 import sys
 
-__all__ = ["StreamError", "expressible", "flush", "put", "tell", "write"]
+__all__ = ["Progress", "StreamError", "expressible", "flush", "put", "tell",
+           "write"]
 
 
 class StreamError(Exception):
@@ -24,9 +25,9 @@ def expressible(text: str) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def put(text: str, end: str = "\n") -> None:
-    """Print text on standard output, at once and in full."""
-    sys.stdout.write(expressible(text) + end)
+def put(text: str) -> None:
+    """Print a line on standard output, at once and in full."""
+    sys.stdout.write(expressible(text) + "\n")
     flush()
 
 
@@ -61,3 +62,30 @@ def tell(text: str, end: str = "\n") -> None:
         print(text, file=sys.stderr, end=end, flush=True)
     except OSError:
         pass
+
+
+class Progress:
+    """A line on the terminal that changes, where standard error is one.
+
+    Attribute exists: whether it is.
+    """
+
+    def __init__(self) -> None:
+        self.exists = sys.stderr.isatty()
+        self._columns = 0       # that it takes at present
+
+    def show(self, text: str) -> None:
+        """Show text in place of what the line says."""
+        try:
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns
+        except OSError:
+            return      # a terminal that is gone
+        # Not the last three: room for ^C and the cursor behind it.
+        self._columns = max((columns or 80) - 3, 0)
+        tell("\r" + text[:self._columns].ljust(self._columns), end="")
+
+    def erase(self) -> None:
+        """Make place for another line."""
+        if self._columns:
+            tell("\r%*s\r" % (self._columns, ""), end="")
+            self._columns = 0

@@ -1,15 +1,17 @@
 """Talk to an uppercase echo server and compare every byte of its replies.
 At a terminal, each line is sent and its reply printed; Ctrl-D leaves.
 In a pipe, standard input is sent and the replies are standard output.
-With --count, round trips are made and measured.
+With --count, round trips are made and measured; with --idle, silences tried.
 """
 
 # The command line, and where every exception ends: as one sentence on standard
-# error and an exit code.  The three faces of the program are prompt.py, pipe.py
-# and counting.py, each imported when it is wanted.
+# error and an exit code.  The faces of the program are prompt.py, pipe.py,
+# counting.py and silence.py, each imported when it is wanted.
 
 import argparse
+import importlib
 import os
+import re
 import signal
 import sys
 from typing import Callable, List, Optional
@@ -23,12 +25,12 @@ __all__ = ["main"]
 _EPILOG = """\
 exit codes:
   0    every byte came back as it should
-  1    the network; one line on standard error begins with REFUSED, DNS,
-       TIMEOUT, RESET or CLOSED
+  1    the network; one line on standard error begins with REFUSED,
+       UNREACHABLE, DNS, TIMEOUT, RESET or CLOSED; or an idle one was cut
   2    usage, standard input or output that cannot be used, or this host is
        out of descriptors or memory
   3    a wrong echo; the line says where, what was sent and what came
-  130  interrupted (Ctrl-C)
+  130  interrupted (Ctrl-C); 143 by SIGTERM, with the summary of a count
   141  nobody reads standard output any more
 """
 
@@ -71,40 +73,66 @@ def _run(argv: Optional[List[str]]) -> int:
     except SystemExit as end:
         # argparse, which has said why.
         return end.code if isinstance(end.code, int) else 2
-    if sys.stdout is None or (sys.stdin is None and args.count is None):
+    face = _face(args)
+    if sys.stdout is None or (sys.stdin is None and face == "pipe"):
         tell("standard %s is closed; give it a file, or %s"
              % ("output" if sys.stdout is None else "input", os.devnull))
         return 2
-    if args.count is None and sys.stdin.isatty():
-        from .prompt import run
-        return run(args)
-    if args.timeout is None:
+    if args.timeout is None and face != "prompt":
         # A script wants an answer in the end; a person has Ctrl-C.
         args.timeout = 10.0
-    if args.count is None:
-        from .pipe import run
-    else:
-        from .counting import run
-    return run(args)
+    run = importlib.import_module(".%s" % face, __package__).run
+    code: int = run(args)
+    return code
+
+
+def _face(args: argparse.Namespace) -> str:
+    """Return the module for what is asked."""
+    if args.count is not None:
+        return "counting"
+    if args.idle is not None:
+        return "silence"
+    return "prompt" if sys.stdin and sys.stdin.isatty() else "pipe"
 
 
 def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = _parser()
     args = parser.parse_args(argv)
-    if args.host.isdigit():
-        # Which would be an address of its own: 8080 is 0.0.31.144.
-        parser.error("%s is not a host; give the host first, then the port: "
-                     "127.0.0.1 %s" % (args.host, args.host))
-    for flag in ("size", "interval", "connections", "quiet", "json",
-                 "histogram"):
-        if args.count is None and getattr(args, flag) != parser.get_default(
-                flag):
-            parser.error("--%s goes with --count" % flag)
-    if args.json and args.histogram:
-        parser.error("--json and --histogram are two forms of the summary")
-    if args.count is not None and args.prompt != parser.get_default("prompt"):
-        parser.error("--prompt does not go with --count")
+    _split_address(parser, args)
+    measured = ["count", "idle"]
+    for flag, faces in (("size", ["count"]), ("interval", ["count"]),
+                        ("connections", ["count"]), ("deadline", ["count"]),
+                        ("histogram", ["count"]), ("quiet", measured),
+                        ("json", measured), ("timestamps", measured)):
+        if getattr(args, flag) != parser.get_default(flag) and all(
+                getattr(args, face) is None for face in faces):
+            parser.error("--%s goes with --%s" % (flag, " or --".join(faces)))
+    if args.prompt != parser.get_default("prompt") and _face(args) in (
+            "counting", "silence"):
+        parser.error("--prompt does not go with --count or --idle")
     return args
+
+
+def _split_address(parser: argparse.ArgumentParser,
+                   args: argparse.Namespace) -> None:
+    """Take HOST:PORT and [V6]:PORT apart, and check the port."""
+    if "://" in args.host or args.host.isdigit():
+        # (As an address, 8080 would be 0.0.31.144.)
+        parser.error("%s is not a host; give host and port: 127.0.0.1 8080"
+                     % args.host)
+    match = re.match(r"(?:\[(.+)\]|([^:]*))(?::([^:]*))?$", args.host)
+    if match:       # and not an IPv6 address without brackets
+        args.host = match.group(1) or match.group(2)
+        if match.group(3) is not None and args.port is not None:
+            parser.error("there are two ports: give HOST:PORT, or HOST PORT")
+        args.port = args.port if match.group(3) is None else match.group(3)
+    if not args.host:
+        parser.error("the host is missing; give HOST:PORT, or HOST PORT")
+    try:
+        args.port = _number(1, 65535)("8080" if args.port is None
+                                      else args.port)
+    except argparse.ArgumentTypeError as error:
+        parser.error("the port %s" % error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,18 +146,23 @@ def _parser() -> argparse.ArgumentParser:
     setattr(parser, "color", False)
     add = parser.add_argument
     add("host", nargs="?", default="127.0.0.1",
-        help="name or address of the server (%(default)s)")
-    add("port", nargs="?", type=_number(1, 65535), default=8080,
-        help="its port (%(default)s)")
+        help="name or address of the server (%(default)s), or HOST:PORT")
+    add("port", nargs="?", help="its port (8080)")
     add("-W", "--timeout", type=_seconds, metavar="SECONDS",
         help="limit for connecting and for each silence; 0 is no limit "
              "(10, but none at the prompt)")
     add("--prompt", default="echo> ", help="what a terminal shows before "
         "each line (%(default)r)")
     add("--version", action="version", version="echoserver " + __version__)
-    add = parser.add_argument_group("counting round trips").add_argument
-    add("-c", "--count", type=_number(0, 10 ** 12), metavar="N",
-        help="make N round trips; 0 goes on until Ctrl-C")
+    group = parser.add_argument_group("measuring")
+    what = group.add_mutually_exclusive_group()
+    what.add_argument("-c", "--count", type=_number(0, 10 ** 12), metavar="N",
+                      help="make N round trips; 0 goes on until Ctrl-C")
+    what.add_argument("--idle", type=_silences, metavar="SECONDS[,SECONDS...]",
+                      help="see after how much silence a connection is cut")
+    add = group.add_argument
+    add("-w", "--deadline", type=_seconds, metavar="SECONDS",
+        help="end the count after so long")
     add("-s", "--size", type=_number(1, _MAX_SIZE), default=64,
         metavar="BYTES", help="of each message (%(default)s)")
     add("-i", "--interval", type=_seconds, default=1.0, metavar="SECONDS",
@@ -137,11 +170,15 @@ def _parser() -> argparse.ArgumentParser:
              "fast as the replies come")
     add("-n", "--connections", type=_number(1, _MAX_CONNECTIONS), default=1,
         metavar="K", help="at the same time, sharing the N (%(default)s)")
+    add("-D", "--timestamps", action="store_true",
+        help="the time of day before each line")
     add("-q", "--quiet", action="store_true",
-        help="no line for each reply and no progress, only the summary")
-    add("--json", action="store_true", help="the summary as one JSON object")
-    add("--histogram", action="store_true",
-        help="the distribution of the round trip times as bars")
+        help="no lines and no progress, only the summary")
+    form = group.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true",
+                      help="the summary as one JSON object")
+    form.add_argument("--histogram", action="store_true",
+                      help="the distribution of the round trip times as bars")
     return parser
 
 
@@ -164,3 +201,7 @@ def _seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(
         "must be a number of seconds from 0 to %d, not %r"
         % (_MAX_SECONDS, text))
+
+
+def _silences(text: str) -> List[float]:
+    return sorted({_seconds(part) for part in text.split(",")})

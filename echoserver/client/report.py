@@ -1,80 +1,97 @@
-"""What a counting run shows: a line for each reply or one of progress, the
-failures, and the summary."""
+"""What a counting run shows: lines as it goes, and the summary."""
 
 import argparse
 import json
-import os
+import math
 import shutil
 import sys
+from datetime import datetime
 from typing import Any, Dict, List, Optional, Set
 
 from .connecting import describe
 from .figures import BLOCKS, Tally, milliseconds
-from .output import put, tell
+from .output import Progress, put, tell
 
-__all__ = ["Report", "summary"]
+__all__ = ["Report", "stamped", "summary"]
 
-# Seconds between messages from which on each has its line; with less, a
-# terminal would show a blur.
-LINE_INTERVAL = 0.2
+def stamped(args: argparse.Namespace, line: str) -> str:
+    """Return line, after the time of day if args ask for it."""
+    if not args.timestamps:
+        return line
+    return "%s %s" % (datetime.now().astimezone().isoformat(
+        timespec="milliseconds"), line)
 
 
 class Report:
-    """Show how a run goes, and in the end what tally has."""
+    """Show how a run goes, and in the end what tally has.
+
+    Class variables, in seconds: line_interval, between messages from which on
+    each has its line; progress_interval, between two lines of progress that
+    are there otherwise, but for a terminal, where one changes all the time.
+    """
+
+    line_interval = 0.2
+    progress_interval = 1.0
 
     def __init__(self, args: argparse.Namespace, tally: Tally) -> None:
         self._args = args
         self._tally = tally
         self._where = describe((args.host, args.port))
-        self._terminal = sys.stderr.isatty()
-        self._has_lines = args.interval >= LINE_INTERVAL and not args.quiet
-        self._has_progress = (self._terminal and not args.quiet
-                              and not self._has_lines)
-        # The columns that the progress line takes at present.
-        self._columns = 0
-        # The words of the failures that have been told.
-        self._told: Set[str] = set()
+        self._progress = Progress()
+        self._told: Set[str] = set()        # words of failures
+        self._has_lines = not args.quiet and args.interval >= self.line_interval
+        # Seconds between two lines of progress; the time and the number of
+        # replies of the last one, and the longest round trip since.
+        self._pause = math.inf
+        if not args.quiet and not self._has_lines:
+            if self._progress.exists:
+                self._pause = 0.0
+            elif not args.json:
+                self._pause = self.progress_interval
+        self._then, self._before, self._worst = 0.0, 0, 0.0
 
     def reply(self, number: int, seconds: float) -> None:
         """Show that the reply to a message took so long."""
+        self._worst = max(self._worst, seconds)
         if self._has_lines and not self._args.json:
-            put("%d bytes from %s: seq=%d time=%s ms" % (
-                self._args.size, self._where, number, milliseconds(seconds)))
+            put(stamped(self._args, "%d bytes from %s: seq=%d time=%s ms" % (
+                self._args.size, self._where, number, milliseconds(seconds))))
 
     def failure(self, word: str, line: str) -> None:
-        """Show a line, or only the first with that word."""
+        """Show a line, or only the first one with that word."""
         if self._has_lines or word not in self._told:
             self._told.add(word)
-            self._erase_progress()
-            tell(line)
+            self._progress.erase()
+            tell(stamped(self._args, line))
 
     def progress(self, seconds: float) -> None:
-        """Show on the terminal how it goes, after so many seconds."""
-        if not self._has_progress:
+        """Show how it goes, after so many seconds."""
+        passed = seconds - self._then
+        if passed < self._pause or not passed:
             return
-        try:
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns
-        except OSError:
-            return      # a terminal that is gone
-        # Not the last three: room for ^C and the cursor behind it.
-        self._columns = max((columns or 80) - 3, 0)
-        line = "%d verified, %d lost, %d wrong, %.0f replies/s" % (
-            self._tally.verified, self._tally.lost, self._tally.wrong,
-            self._tally.verified / max(seconds, 1e-6))
-        tell("\r" + line[:self._columns].ljust(self._columns), end="")
+        tally = self._tally
+        line = "%d verified, %d lost, %d wrong, %.0f replies/s, max %s ms" % (
+            tally.verified, tally.lost, tally.wrong,
+            (tally.verified - self._before) / passed,
+            milliseconds(self._worst))
+        self._then, self._before, self._worst = seconds, tally.verified, 0.0
+        if self._progress.exists:
+            self._progress.show(line)
+        else:
+            put(stamped(self._args, line))
 
-    def _erase_progress(self) -> None:
-        if self._columns:
-            tell("\r%*s\r" % (self._columns, ""), end="")
-            self._columns = 0
+    def so_far(self, figures: Dict[str, Any]) -> None:
+        """Show the figures, as they are now, on standard error."""
+        self._progress.erase()
+        for line in summary(figures):
+            tell(line)
 
-    def summary(self, seconds: float, interrupted: bool) -> None:
-        """Print the figures of a run of that length."""
+    def summary(self, figures: Dict[str, Any], interrupted: bool) -> None:
+        """Print the figures of the run."""
         args = self._args
-        if interrupted and self._terminal:
+        if interrupted and self._progress.exists:
             tell("")        # leaves the line where it says ^C
-        self._erase_progress()
-        figures = self._tally.figures(args.size, seconds)
+        self._progress.erase()
         if args.json:
             put(json.dumps(dict(
                 figures, host=args.host, port=args.port,
@@ -87,7 +104,7 @@ class Report:
         lines = summary(figures)
         if args.histogram:
             columns, rows = shutil.get_terminal_size()
-            lines += self._tally.times.chart(columns - 1, max(rows - 6, 8),
+            lines += self._tally.times.chart(columns - 1, max(rows - 9, 8),
                                              _has_blocks())
         for line in lines:
             put(line)
@@ -95,16 +112,24 @@ class Report:
 
 def summary(figures: Dict[str, Any]) -> List[str]:
     """Return the figures of a Tally as lines for a person."""
-    unanswered = ", %d unanswered" % figures["messages_unanswered"]
-    return [
+    lines = [
         "{messages_sent} sent, {replies_verified} verified, {messages_lost} "
         "lost, {replies_wrong} wrong{} in {seconds:.2f} s".format(
-            unanswered if figures["messages_unanswered"] else "", **figures),
-        "%s replies/s, %s bytes/s" % (_rate(figures["replies_per_s"]),
-                                      _rate(figures["bytes_per_s"])),
-        "RTT min/mean/p50/p90/p99/max %s ms" % "/".join(
-            "-" if value is None else "%.3f" % (value / 1e3)
-            for name, value in figures.items() if name.startswith("rtt_"))]
+            ", {messages_unanswered} unanswered".format(**figures)
+            if figures["messages_unanswered"] else "", **figures),
+        "%s replies/s, %s bytes/s (%.1f Mbit/s)" % (
+            _rate(figures["replies_per_s"]), _rate(figures["bytes_per_s"]),
+            (figures["bytes_per_s"] or 0) * 8 / 1e6)]
+    if figures["outages"]:
+        lines.append("%d outage(s), the longest %.3f s" % (
+            figures["outages"], figures["longest_outage_seconds"]))
+    for name, title in ("rtt", "RTT"), ("wait", "wait"):
+        times = [us for key, us in figures.items() if key.startswith(name)]
+        if name == "rtt" or times[0] is not None:
+            lines.append("%s min/mean/p50/p90/p99/max %s ms" % (
+                title, "/".join("-" if us is None else "%.3f" % (us / 1e3)
+                                for us in times)))
+    return lines
 
 
 def _rate(rate: Optional[float]) -> str:

@@ -15,10 +15,11 @@ import select
 import selectors
 import types
 from time import perf_counter
-from typing import Any, Coroutine, Dict, Generator, List, Optional, Tuple, TypeVar
+from typing import (Any, Callable, Coroutine, Dict, Generator, List, Optional,
+                    Tuple, TypeVar)
 
-__all__ = ["LONGEST_WAIT", "Loop", "READ", "WRITE", "block", "checked_limit",
-           "is_ready", "ready"]
+__all__ = ["LONGEST_WAIT", "Loop", "READ", "Task", "WRITE", "block",
+           "checked_limit", "is_ready", "ready"]
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -31,7 +32,7 @@ LONGEST_WAIT = 0.5 if os.name == "nt" else 1e6
 _Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 _T = TypeVar("_T")
-_Task = Coroutine[Any, bool, Any]
+Task = Coroutine[Any, bool, Any]
 
 
 def checked_limit(name: str, seconds: Optional[float]) -> Optional[float]:
@@ -86,9 +87,9 @@ class Loop:
         self.running = True
         self.now = perf_counter()
         # What each task waits for: file and events, and the end of the wait.
-        self._files: Dict[_Task, Tuple[Any, int]] = {}
-        self._ends: Dict[_Task, float] = {}
-        self._tasks: Dict[int, _Task] = {}      # by descriptor
+        self._files: Dict[Task, Tuple[Any, int]] = {}
+        self._ends: Dict[Task, float] = {}
+        self._tasks: Dict[int, Task] = {}      # by descriptor
         self._selector = selectors.DefaultSelector()
         self._poller: Any = self
         if hasattr(select, "epoll"):
@@ -107,11 +108,11 @@ class Loop:
             self._poller.close()
 
     def poll(self, timeout: float) -> List[Tuple[int, int]]:
-        """Do as select.epoll does, by descriptor and events."""
+        """Do as select.epoll does, where there is none."""
         return [(key.fd, events)
                 for key, events in self._selector.select(timeout)]
 
-    def resume(self, task: _Task, answer: Any = None) -> None:
+    def resume(self, task: Task, answer: Any = None) -> None:
         """Run task, a new one for instance, up to where it waits next."""
         file, events = None, 0
         try:
@@ -124,15 +125,18 @@ class Loop:
             if old[0] is not None:
                 self._selector.unregister(old[0])
             if file is not None:
-                key = self._selector.register(file, events)
-                self._tasks[key.fd] = task
+                self._tasks[self._selector.register(file, events).fd] = task
 
-    def run(self) -> None:
-        """Run until all tasks have ended, or running is false."""
+    def run(self, tick: Callable[[], Any], seconds: float) -> None:
+        """Run until all tasks have ended, or running is false; call tick() at
+        the beginning and every so many seconds."""
+        due = self.now
         while self.running and self._ends:
-            end = min(self._ends.values())
-            found = self._poller.poll(
-                max(min(end - perf_counter(), LONGEST_WAIT), 0))
+            if due <= self.now:
+                tick()
+                due = self.now + seconds
+            end = min(due, min(self._ends.values()))
+            found = self._poller.poll(max(end - perf_counter(), 0))
             self.now = perf_counter()
             for fd, _ in found:
                 self.resume(self._tasks[fd], True)

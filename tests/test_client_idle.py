@@ -1,0 +1,135 @@
+"""The client program as an idle probe."""
+
+import json
+import os
+import signal
+import socket
+import unittest
+from unittest import mock
+
+from echoserver.client.silence import Probe
+
+from . import peers
+from .faces import ClientTestCase
+from .support import PATIENCE
+
+try:
+    import pty
+except ImportError:
+    pty = None
+
+
+def cuts(then, after=0.1):
+    """Return a script that echoes, and plays then after so much silence."""
+    def script(connection):
+        connection.settimeout(after)
+        try:
+            peers.echo(connection)
+        except socket.timeout:
+            connection.settimeout(PATIENCE)
+            then(connection)
+    return script
+
+
+class IdleTests(ClientTestCase):
+
+    def setUp(self):
+        super().setUp()
+        patch = mock.patch.object(Probe, "tick_seconds", 0.02)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def test_alive(self):
+        """0: nothing was cut."""
+        code, out, err = self.here(*self.play(peers.echo),
+                                   "--idle", "0.05,0.01")
+        self.assertEqual((code, out.decode().splitlines(), err), (0, [
+            "silent for 0.01 s: alive", "silent for 0.05 s: alive",
+            "alive after all of them"], []))
+
+    def test_cut_that_shows(self):
+        """1: it is told at once, after how much silence and how."""
+        for then, word in (peers.end, "CLOSED"), (peers.cut, "RESET"):
+            code, out, err = self.here(*self.play(cuts(then)),
+                                       "--idle", "0.01,600,700")
+            lines = out.decode().splitlines()
+            self.assertEqual((code, err, len(lines)), (1, [], 4))
+            self.assertEqual(lines[0], "silent for 0.01 s: alive")
+            for line in lines[1:3]:
+                self.assertRegex(line, r"^silent for [67]00 s: cut after "
+                                 r"\d+[.]\d s \(%s\)$" % word)
+            self.assertRegex(lines[3], "^cut between 0.01 and 600 s; "
+                             ".*--idle-timeout 0.*, something in between")
+
+    def test_cut_that_does_not_show(self):
+        """1: it is found by asking again."""
+        code, out, err = self.here(*self.play(peers.after(len("before 0.01 s"),
+                                                          peers.mute)),
+                                   "--idle", "0.01", "-W", "0.05")
+        lines = out.decode().splitlines()
+        self.assertEqual((code, err), (1, []))
+        self.assertEqual(lines[0], "silent for 0.01 s: lost, as was found "
+                         "when it was asked again (TIMEOUT)")
+        self.assertRegex(lines[1], "^cut within 0.01 s; ")
+
+    def test_wrong_after_the_silence(self):
+        """3: what comes then is verified, too."""
+        code, out, err = self.here(*self.play(peers.after(
+            len("before 0.01 s"), peers.verbatim)), "--idle", "0.01")
+        self.assertEqual(code, 3)
+        self.assertIn(b" (WRONG)\n", out)
+
+    def test_no_silence_begins(self):
+        """The line on standard error says why."""
+        address = peers.nobody()
+        outcome = self.here(*address, "--idle", "0.01")
+        self.assertFails(outcome, 1, "REFUSED", address)
+        code, out, err = self.here(*self.play(peers.verbatim), "-D",
+                                   "--idle", "0.01")
+        self.assertEqual((code, out), (3, b""))
+        self.assertRegex(err[0], "^[0-9]{4}-.* WRONG ")
+        self.assertEqual(self.here("nosuch.invalid", "--idle", 1)[0], 1)
+
+    def test_json(self):
+        """One object, with a unit in the name of every figure."""
+        host, port = self.play(cuts(peers.end))
+        code, out, err = self.here(host, port, "--idle", "600,0.01", "--json")
+        self.assertEqual((code, out.count(b"\n"), err), (1, 1, []))
+        figures = json.loads(out.decode())
+        after = figures["cuts"][0].pop("after_seconds")
+        self.assertTrue(0.1 <= after < 600, after)
+        self.assertEqual(figures, {
+            "host": host, "port": port, "alive_after_seconds": 0.01,
+            "cut_within_seconds": 600,
+            "cuts": [{"seconds": 600, "word": "CLOSED"}]})
+
+    def test_quiet(self):
+        """Only the end of it."""
+        code, out, err = self.here(*self.play(peers.echo), "-q",
+                                   "--idle", "0.01")
+        self.assertEqual((code, out, err), (
+            0, b"alive after all of them\n", []))
+
+    def test_seconds_that_are_none(self):
+        """2: each must be a number."""
+        for text in "", "1,", "1,soon":
+            code, out, err = self.here("--idle=" + text)
+            self.assertEqual(code, 2)
+            self.assertIn("must be a number of seconds", err[-1])
+
+    @unittest.skipIf(pty is None, "no pseudo-terminals")
+    def test_interrupted(self):
+        """130, with what is known; a terminal has shown how it went."""
+        master, slave = pty.openpty()
+        self.addCleanup(os.close, master)
+        process = self.client(*self.play(peers.echo), "--idle", "0.01,600",
+                              stderr=slave)
+        os.close(slave)
+        self.read_line(process.stdout)
+        shown = b""
+        while b"s of silence: 1 of 2 alive, 0 cut" not in shown:
+            self.readable(master, "progress, after %r" % shown)
+            shown += os.read(master, 1 << 16)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(PATIENCE), 130)
+        self.assertEqual(process.stdout.read(), b"alive after 0.01 s\n")

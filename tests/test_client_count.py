@@ -16,6 +16,7 @@ from unittest import mock
 
 from echoserver.client.counting import Count, message
 from echoserver.client.report import Report
+from echoserver.client.waiting import Loop
 
 from . import peers
 from .faces import ClientTestCase, at_rest
@@ -63,7 +64,7 @@ class CountTests(ClientTestCase):
 
     def setUp(self):
         super().setUp()
-        for where, what, seconds in ((Count, "tick_seconds", 0.02),
+        for where, what, seconds in ((Loop, "tick", 0.02),
                                      (Report, "line_interval", 0.01),
                                      (Count, "last_reply_timeout", 0.05)):
             patch = mock.patch.object(where, what, seconds)

@@ -7,7 +7,7 @@ import socket
 import unittest
 from unittest import mock
 
-from echoserver.client.silence import Probe
+from echoserver.client.waiting import Loop
 
 from . import peers
 from .faces import ClientTestCase
@@ -35,7 +35,7 @@ class IdleTests(ClientTestCase):
 
     def setUp(self):
         super().setUp()
-        patch = mock.patch.object(Probe, "tick_seconds", 0.02)
+        patch = mock.patch.object(Loop, "tick", 0.02)
         patch.start()
         self.addCleanup(patch.stop)
 
@@ -127,7 +127,7 @@ class IdleTests(ClientTestCase):
         os.close(slave)
         self.read_line(process.stdout)
         shown = b""
-        while b"s of silence: 1 of 2 alive, 0 cut" not in shown:
+        while b"s: of 2 connections 1 were alive, 0 cut" not in shown:
             self.readable(master, "progress, after %r" % shown)
             shown += os.read(master, 1 << 16)
         process.send_signal(signal.SIGINT)

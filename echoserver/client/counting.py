@@ -12,16 +12,16 @@ connection, is a wrong echo.
 
 import argparse
 import math
+import socket
 from time import perf_counter
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, List, Optional
 
-from .connecting import Place, connect, describe
+from .connecting import Place, connect, describe, lookup
 from .connection import Connection, WrongEcho
-from .figures import Tally, milliseconds
-from .output import tell
+from .diagnosis import OK, diagnose
+from .figures import Tally
 from .report import Report
-from .run import Run
-from .waiting import READ, Task, ready
+from .waiting import READ, Loop, ready
 
 __all__ = ["Count", "message", "run"]
 
@@ -42,75 +42,76 @@ def message(number: int, size: int) -> bytes:
     while rest or not head:
         rest, digit = divmod(rest, len(_LETTERS))
         head.append(_LETTERS[digit])
-    head += b" "
-    head += _ALL_BYTES[number * 37 % 256:]      # 37 is odd: reaches them all
+    head += b" " + _ALL_BYTES[number * 37 % 256:]   # 37 is odd: reaches all
     head += _ALL_BYTES * (max(size - len(head), 0) // 256 + 1)
     return bytes(head[:size])
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the round trips that args ask for; return the exit code."""
-    return Count(args).run()
+    with Loop() as loop:
+        return Count(args, loop).run()
 
 
-class Count(Run):
+class Count:
     """One counting run.
 
-    Class variables, in seconds:
-
-    - failure_pause: what a connection waits after a failure, at least: a
-      hundred attempts a second find a server that is back soon enough, and are
-      no storm
-    - last_reply_timeout: how long replies are waited for after the deadline
+    Class variables, in seconds: failure_pause, what a connection waits after a
+    failure, at least: a hundred attempts a second find a server that is back
+    soon enough, and are no storm; last_reply_timeout, how long replies are
+    waited for after the deadline.
     """
 
     failure_pause = 0.01
     last_reply_timeout = 0.5
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        super().__init__(args)
+    def __init__(self, args: argparse.Namespace, loop: Loop) -> None:
+        self._args = args
+        self._address = args.host, args.port
+        self._loop = loop
         self._tally = Tally()
         self._report = Report(args, self._tally)
+        self._code = OK
         self._claimed = 0           # messages, by number
+        self._start = loop.now
         self._deadline = math.inf
 
-    def tasks(self, places: List[Place]) -> Iterator[Task]:
-        self._deadline = self.start + (self.args.deadline or math.inf)
-        return (self._work(places) for _ in range(self.args.connections))
+    def run(self) -> int:
+        """Return the exit code, after the summary."""
+        try:
+            places = lookup(self._address)
+            self._start = perf_counter()
+            self._deadline = self._start + (self._args.deadline or math.inf)
+            for _ in range(self._args.connections):
+                self._loop.resume(self._work(places))
+            self._loop.run(self._tick)
+        except (socket.gaierror, MemoryError) as error:
+            self._fail(error)
+        self._report.summary(self._figures(), self._loop.signal > 0)
+        return 128 + self._loop.signal if self._loop.signal else self._code
 
-    def tick(self, is_asked: bool) -> None:
+    def _tick(self) -> None:
         now = perf_counter()
-        self._report.progress(now - self.start)
-        if is_asked:
+        self._report.progress(now - self._start)
+        if self._loop.is_asked:
+            self._loop.is_asked = False
             self._report.so_far(self._figures())
         if now >= self._deadline + self.last_reply_timeout:
-            self.loop.running = False
-
-    def failed(self, error: Exception, number: int = 0,
-               began: float = math.inf) -> None:
-        """Count a message that began at that time and has no good reply."""
-        diagnosis, now = self.diagnose(error), perf_counter()
-        self._tally.fail(diagnosis, min(began, now))
-        line = diagnosis.line
-        if number:
-            line += " (seq=%d time=%s ms)" % (number,
-                                              milliseconds(now - began))
-        self._report.failure(diagnosis.word, line)
-
-    def end(self) -> None:
-        if self._tally.unanswered and perf_counter() >= self._deadline:
-            tell(self.diagnose(TimeoutError(
+            code, word, line = diagnose(TimeoutError(
                 "%s did not answer all before the --deadline; allow it more "
-                "time" % describe(self.address))).line)
-        self._report.summary(self._figures(), self.signal > 0)
+                "time" % describe(self._address)), self._address)
+            self._code = max(self._code, code)
+            self._report.failure(word, line)
+            self._loop.running = False
 
     def _figures(self) -> Dict[str, Any]:
-        return self._tally.figures(self.args.size, self.start, perf_counter())
+        return self._tally.figures(self._args.size, self._start,
+                                   perf_counter())
 
     async def _work(self, places: List[Place]) -> None:
         """Make round trips, over one connection after another."""
-        args, connection = self.args, None
-        due, earliest = self.start - args.interval, 0.0
+        args, connection = self._args, None
+        due, earliest = self._start - args.interval, 0.0
         try:
             while not args.count or self._claimed < args.count:
                 self._claimed += 1
@@ -131,7 +132,7 @@ class Count(Run):
                     if connection is not None:
                         self._drop(connection)
                         connection = None
-                    self.failed(error, number, began)
+                    self._fail(error, number, began)
                     earliest = perf_counter() + self.failure_pause
                 self._tally.unanswered.discard(number)
         finally:
@@ -148,20 +149,30 @@ class Count(Run):
 
     async def _connect(self, places: List[Place]) -> Connection:
         start = perf_counter()
-        connected = await connect(self.address, places, self.args.timeout)
+        connected = await connect(self._address, places, self._args.timeout)
         self._tally.connects.add(perf_counter() - start)
-        return Connection(self.address, self.args.timeout, connected)
+        return Connection(self._address, self._args.timeout, connected)
 
     async def _ask(self, connection: Connection, number: int,
                    due: float) -> None:
         """Make the round trip that was due at that time."""
-        await connection.exchange(message(number, self.args.size))
-        seconds = self.loop.now - connection.asked_at
-        self._tally.succeed(self.loop.now)
+        await connection.exchange(message(number, self._args.size))
+        seconds = self._loop.now - connection.asked_at
+        self._tally.succeed(self._loop.now)
         self._tally.times.add(seconds)
-        if self.args.interval:
-            self._tally.waits.add(self.loop.now - due)
+        if self._args.interval:
+            self._tally.waits.add(self._loop.now - due)
         self._report.reply(number, seconds)
+
+    def _fail(self, error: Exception, number: int = 0,
+              began: float = math.inf) -> None:
+        """Count a message that began at that time and has no good reply."""
+        (code, word, line), now = diagnose(error, self._address), perf_counter()
+        self._code = max(self._code, code)
+        self._tally.fail(word, line, min(began, now))
+        if number:
+            line += " (seq=%d time=%.3f ms)" % (number, (now - began) * 1e3)
+        self._report.failure(word, line)
 
     def _drop(self, connection: Connection) -> None:
         sent_again = connection.retransmissions()

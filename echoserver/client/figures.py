@@ -7,20 +7,13 @@ and figures go out.
 import math
 from typing import Any, Dict, List, Optional, Set
 
-from .diagnosis import Diagnosis
-
-__all__ = ["BLOCKS", "Histogram", "Tally", "milliseconds"]
+__all__ = ["Histogram", "Tally"]
 
 # Eighths of a character, from one to eight.
-BLOCKS = "\u258f\u258e\u258d\u258c\u258b\u258a\u2589\u2588"
+_BLOCKS = "\u258f\u258e\u258d\u258c\u258b\u258a\u2589\u2588"
 
 # Two times that differ by less than this part of them are counted as one.
 _STEP = 0.008
-
-
-def milliseconds(seconds: float) -> str:
-    """Return a time as ping shows it, without its unit."""
-    return "%.3f" % (seconds * 1e3)
 
 
 class Histogram:
@@ -81,7 +74,7 @@ class Histogram:
         rows = [0] * ((most - least) // span + 1)
         for key, count in self._counters.items():
             rows[(key - least) // span] += count
-        labels = [milliseconds(math.exp((least + row * span - 0.5) * _STEP))
+        labels = ["%.3f" % (1e3 * math.exp((least + row * span - 0.5) * _STEP))
                   for row in range(len(rows))]
         form = "%%%ds ms %%%dd " % (max(map(len, labels)),
                                     len(str(max(rows))))
@@ -95,7 +88,7 @@ def _bar(length: float, blocks: bool) -> str:
     if not blocks:
         return "#" * math.ceil(length)
     full, part = divmod(math.ceil(length * 8), 8)
-    return BLOCKS[-1] * full + (BLOCKS[part - 1] if part else "")
+    return _BLOCKS[-1] * full + (_BLOCKS[part - 1] if part else "")
 
 
 class Tally:
@@ -129,13 +122,12 @@ class Tally:
                                        now - self._out_since)
             self._out_since = math.inf
 
-    def fail(self, diagnosis: Diagnosis, began: float) -> None:
+    def fail(self, word: str, line: str, began: float) -> None:
         """Count a message that began at that time and has no good reply."""
-        word = diagnosis.word
         self.wrong += word == "WRONG"
         self.lost += word != "WRONG"
         self._words[word] = self._words.get(word, 0) + 1
-        self._first_failure = self._first_failure or diagnosis.line
+        self._first_failure = self._first_failure or line
         self._out_since = min(self._out_since, began)
 
     def figures(self, size: int, start: float, now: float) -> Dict[str, Any]:

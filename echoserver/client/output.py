@@ -1,20 +1,17 @@
 """What the client program says: results on standard output, all else on
 standard error."""
 
+import argparse
 import os
 import select
 import sys
 
-__all__ = ["Progress", "StreamError", "expressible", "flush", "put", "tell",
-           "write"]
+__all__ = ["Progress", "StreamError", "expressible", "flush", "put", "stamped",
+           "tell", "write"]
 
 
 class StreamError(Exception):
     """A standard stream cannot be used; the arguments say which, and why."""
-
-
-def _unwritable(error: OSError) -> StreamError:
-    return StreamError("standard output cannot be written", error)
 
 
 def expressible(text: str) -> str:
@@ -23,6 +20,15 @@ def expressible(text: str) -> str:
                                                           "backslashreplace")
     encoding = sys.stdout.encoding or "ascii"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def stamped(args: argparse.Namespace, line: str) -> str:
+    """Return line, after the time of day if args ask for it."""
+    if not args.timestamps:
+        return line
+    from datetime import datetime
+    now = datetime.now().astimezone()
+    return "%s %s" % (now.isoformat(timespec="milliseconds"), line)
 
 
 def put(text: str) -> None:
@@ -41,7 +47,8 @@ def flush() -> None:
         except BlockingIOError:
             select.select([], [sys.stdout], [])
         except OSError as error:
-            raise _unwritable(error) from None
+            raise StreamError("standard output cannot be written",
+                              error) from None
 
 
 def write(data: bytes) -> None:
@@ -53,7 +60,8 @@ def write(data: bytes) -> None:
         except BlockingIOError:
             select.select([], [1], [])
         except OSError as error:
-            raise _unwritable(error) from None
+            raise StreamError("standard output cannot be written",
+                              error) from None
 
 
 def tell(text: str, end: str = "\n") -> None:
@@ -65,10 +73,7 @@ def tell(text: str, end: str = "\n") -> None:
 
 
 class Progress:
-    """A line on the terminal that changes, where standard error is one.
-
-    Attribute exists: whether it is.
-    """
+    """A line that changes, where standard error is a terminal (exists)."""
 
     def __init__(self) -> None:
         self.exists = sys.stderr.isatty()
@@ -79,13 +84,16 @@ class Progress:
         try:
             columns = os.get_terminal_size(sys.stderr.fileno()).columns
         except OSError:
-            return      # a terminal that is gone
+            return      # no terminal, or one that is gone
         # Not the last three: room for ^C and the cursor behind it.
         self._columns = max((columns or 80) - 3, 0)
         tell("\r" + text[:self._columns].ljust(self._columns), end="")
 
-    def erase(self) -> None:
-        """Make place for another line."""
+    def erase(self, key: bool = False) -> None:
+        """Make place for other lines; leave the one where the terminal has
+        shown a key, such as ^C."""
+        if key and self.exists:
+            tell("")
         if self._columns:
             tell("\r%*s\r" % (self._columns, ""), end="")
             self._columns = 0

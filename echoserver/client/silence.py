@@ -3,97 +3,110 @@
 There is one connection for each of the silences to be tried, all at the same
 time.  Each is verified, left alone for so long, and verified again.  A cut
 that shows is told at once, with its time; one that does not, because what cut
-it forgot to say so, is found out by asking again.
+it kept it to itself, is found out by asking again.
 """
 
 import argparse
 import json
-from time import perf_counter
-from typing import Any, Dict, Iterator, List, Tuple
+import socket
+from typing import Dict, List, Tuple
 
-from .connecting import Place, connect
+from .connecting import Place, connect, lookup
 from .connection import Connection, WrongEcho
-from .output import Progress, put, tell
-from .report import stamped
-from .run import Run
-from .waiting import READ, Task, ready
+from .diagnosis import OK, diagnose
+from .output import Progress, put, stamped, tell
+from .waiting import READ, Loop, ready
 
-__all__ = ["Probe", "run"]
+__all__ = ["run"]
 
 
 def run(args: argparse.Namespace) -> int:
     """Try the silences that args name; return the exit code."""
-    return Probe(args).run()
+    with Loop() as loop:
+        return Probe(args, loop).run()
 
 
-class Probe(Run):
-    """One idle probe."""
+class Probe:
+    """One idle probe: what has become of each silence, and how it is told."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        super().__init__(args)
+    def __init__(self, args: argparse.Namespace, loop: Loop) -> None:
+        self._args = args
+        self._address = args.host, args.port
+        self._loop = loop
+        self._code = OK
         self._progress = Progress()
-        # What became of each silence: cut after so long and with that word.
         self._alive: List[float] = []
-        self._cut: Dict[float, Tuple[float, str]] = {}
+        self._cut: Dict[float, Tuple[float, str]] = {}      # after, word
 
-    def tasks(self, places: List[Place]) -> Iterator[Task]:
-        return (self._probe(places, seconds) for seconds in self.args.idle)
-
-    def failed(self, error: Exception) -> None:
-        self._progress.erase()
-        tell(stamped(self.args, self.diagnose(error).line))
-
-    def tick(self, is_asked: bool) -> None:
-        text = "%.0f s of silence: %d of %d alive, %d cut" % (
-            perf_counter() - self.start, len(self._alive),
-            len(self.args.idle), len(self._cut))
-        if is_asked:
-            tell(text)
-        elif self._progress.exists and not self.args.quiet:
-            self._progress.show(text)
-
-    async def _probe(self, places: List[Place], seconds: float) -> None:
-        args, begun = self.args, 0.0
+    def run(self) -> int:
+        """Return the exit code, after the summary."""
+        start = self._loop.now
         try:
-            with Connection(self.address, args.timeout, await connect(
-                    self.address, places, args.timeout)) as connection:
+            places = lookup(self._address)
+            for seconds in self._args.idle:
+                self._loop.resume(self._try(places, seconds))
+            self._loop.run(lambda: self._show(self._loop.now - start))
+        except (socket.gaierror, MemoryError) as error:
+            self._note(error)
+        self._summarize()
+        return 128 + self._loop.signal if self._loop.signal else self._code
+
+    async def _try(self, places: List[Place], seconds: float) -> None:
+        timeout, begun = self._args.timeout, 0.0
+        try:
+            with Connection(self._address, timeout, await connect(
+                    self._address, places, timeout)) as connection:
                 await connection.exchange(b"before %g s" % seconds)
-                begun = self.loop.now
+                begun = self._loop.now
                 if (await ready(connection, READ, begun + seconds)
                         and connection.receive() is not None):
                     raise connection.ended_early()
                 await connection.exchange(b"after %g s" % seconds)
-                self._alive.append(seconds)
-                self._say("silent for %g s: alive" % seconds)
         except (OSError, WrongEcho) as error:
-            if begun:
-                self._note_cut(seconds, self.loop.now - begun,
-                               self.diagnose(error).word)
-            else:
-                self.failed(error)
+            self._note(error, seconds, begun and self._loop.now - begun)
+        else:
+            self._alive.append(seconds)
+            self._say("silent for %g s: alive" % seconds)
 
-    def _note_cut(self, seconds: float, after: float, word: str) -> None:
-        self._cut[seconds] = after, word
-        self._say("silent for %g s: %s (%s)" % (
-            seconds, "cut after %.1f s" % after if after < seconds
-            else "lost, as was found when it was asked again", word))
+    def _note(self, error: Exception, seconds: float = 0,
+              after: float = 0) -> None:
+        """Tell of an error, after so much silence or before there was any."""
+        code, word, line = diagnose(error, self._address)
+        self._code = max(self._code, code)
+        if after:
+            self._cut[seconds] = after, word
+            self._say("silent for %g s: %s (%s)" % (
+                seconds, "cut after %.1f s" % after if after < seconds
+                else "lost, as was found when it was asked again", word))
+        else:
+            self._progress.erase()
+            tell(stamped(self._args, line))
 
     def _say(self, line: str) -> None:
         self._progress.erase()
-        if not (self.args.json or self.args.quiet):
-            put(stamped(self.args, line))
+        if not (self._args.json or self._args.quiet):
+            put(stamped(self._args, line))
 
-    def end(self) -> None:
-        self._progress.erase()
+    def _show(self, seconds: float) -> None:
+        text = "%.0f s: of %d connections %d were alive, %d cut" % (
+            seconds, len(self._args.idle), len(self._alive), len(self._cut))
+        if self._loop.is_asked:
+            self._loop.is_asked = False
+            self._progress.erase(True)
+            tell(text)
+        elif not self._args.quiet:
+            self._progress.show(text)
+
+    def _summarize(self) -> None:
+        """Print the longest silence that was borne, the shortest that not."""
+        self._progress.erase(self._loop.signal > 0)
         shortest = min(self._cut, default=None)
-        longest = max((seconds for seconds in self._alive
-                       if shortest is None or seconds < shortest),
-                      default=None)
-        if self.args.json:
+        longest = max((seconds for seconds in self._alive if shortest is None
+                       or seconds < shortest), default=None)
+        if self._args.json:
             put(json.dumps({
-                "host": self.args.host, "port": self.args.port,
-                "alive_after_seconds": longest,
-                "cut_within_seconds": shortest,
+                "host": self._args.host, "port": self._args.port,
+                "alive_after_seconds": longest, "cut_within_seconds": shortest,
                 "cuts": [{"seconds": seconds, "after_seconds": round(after, 3),
                           "word": word} for seconds, (after, word)
                          in sorted(self._cut.items())]}))
@@ -103,5 +116,5 @@ class Probe(Run):
                     "within" if longest is None else "between %g and"
                     % longest, shortest))
         elif longest is not None:
-            put("alive after all of them" if longest == max(self.args.idle)
+            put("alive after all of them" if longest == max(self._args.idle)
                 else "alive after %g s" % longest)

@@ -1,8 +1,8 @@
 """Code that waits, written once, for one connection and for many.
 
-What waits here is a coroutine: it says what for, and is resumed when that is
-ready or its time is over.  block() drives one and blocks, as a Connection
-does.  A Loop drives many, in one thread: with a thread for each connection, an
+What waits is a coroutine: it says what for, and is resumed when that is ready
+or its time is over.  block() drives one and blocks, as a Connection does.  A
+Loop drives many, in one thread: with a thread for each connection, an
 instrument measures the switches between its own threads.  While a coroutine
 runs nothing else does, so there is nothing to lock.
 
@@ -13,6 +13,7 @@ never goes back, and fine enough on every system for a round trip.
 import os
 import select
 import selectors
+import signal
 import types
 from time import perf_counter
 from typing import (Any, Callable, Coroutine, Dict, Generator, List, Optional,
@@ -76,36 +77,54 @@ def block(task: "Coroutine[Any, bool, _T]") -> _T:
 
 
 class Loop:
-    """Run many tasks, in a with statement, which ends those that are left.
+    """Run many tasks, in a with statement, and mind the signals.
 
     Attributes: running, which ends run() when it is made false; now, when the
-    last wait ended.  What was ready then was so by that time, however long its
-    task has to wait for its turn.
+    last wait ended: what was ready then was so by that time, however long its
+    task has to wait for its turn; signal, the number of the one that has ended
+    run(), or 0; is_asked, whether one (SIGQUIT) has asked how it goes.
+
+    Class variable tick: seconds between two calls of the function that run()
+    is given, which is also how long it takes until a signal is noticed.
     """
 
+    tick = 0.25
+
     def __init__(self) -> None:
-        self.running = True
+        self.running, self.signal, self.is_asked = True, 0, False
         self.now = perf_counter()
         # What each task waits for: file and events, and the end of the wait.
         self._files: Dict[Task, Tuple[Any, int]] = {}
         self._ends: Dict[Task, float] = {}
-        self._tasks: Dict[int, Task] = {}      # by descriptor
+        self._tasks: Dict[int, Task] = {}       # by descriptor
         self._selector = selectors.DefaultSelector()
         self._poller: Any = self
         if hasattr(select, "epoll"):
             # What select() adds to an event is 5 % of a fast round trip.
             self._poller = select.epoll.fromfd(os.dup(
                 self._selector.fileno()))
+        self._handlers = {
+            number: signal.signal(number, self._on_signal)
+            for name, number in vars(signal).items()
+            if name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGINFO")}
 
     def __enter__(self) -> "Loop":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        for task in self._ends:
-            task.close()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
         self._selector.close()
         if self._poller is not self:
             self._poller.close()
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            self.is_asked = True
+            return
+        self.running, self.signal = False, number
+        # Whatever blocks, a second one ends the program.
+        signal.signal(number, signal.SIG_DFL)
 
     def poll(self, timeout: float) -> List[Tuple[int, int]]:
         """Do as select.epoll does, where there is none."""
@@ -127,20 +146,24 @@ class Loop:
             if file is not None:
                 self._tasks[self._selector.register(file, events).fd] = task
 
-    def run(self, tick: Callable[[], Any], seconds: float) -> None:
-        """Run until all tasks have ended, or running is false; call tick() at
-        the beginning and every so many seconds."""
+    def run(self, tick: Callable[[], Any]) -> None:
+        """Run until all tasks have ended, or running is false; then end
+        those that are left."""
         due = self.now
-        while self.running and self._ends:
-            if due <= self.now:
-                tick()
-                due = self.now + seconds
-            end = min(due, min(self._ends.values()))
-            found = self._poller.poll(max(end - perf_counter(), 0))
-            self.now = perf_counter()
-            for fd, _ in found:
-                self.resume(self._tasks[fd], True)
-            if end <= self.now:
-                for task, end in list(self._ends.items()):
-                    if end <= self.now:
-                        self.resume(task, False)
+        try:
+            while self.running and self._ends:
+                if due <= self.now:
+                    tick()
+                    due = self.now + self.tick
+                end = min(due, min(self._ends.values()))
+                found = self._poller.poll(max(end - perf_counter(), 0))
+                self.now = perf_counter()
+                for fd, _ in found:
+                    self.resume(self._tasks[fd], True)
+                if end <= self.now:
+                    for task, end in list(self._ends.items()):
+                        if end <= self.now:
+                            self.resume(task, False)
+        finally:
+            for task in self._ends:
+                task.close()

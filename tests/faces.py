@@ -27,7 +27,7 @@ class Terminal(io.TextIOWrapper):
     """A terminal, as standard input or output."""
 
     def __init__(self, buffer=None):
-        super().__init__(buffer or io.BytesIO(), "utf-8")
+        super().__init__(buffer or tempfile.TemporaryFile(), "utf-8")
 
     def isatty(self):
         return True
@@ -40,20 +40,6 @@ def at_rest(process):
             return f.read().rpartition(")")[2].split()[0] == "S"
     except OSError:
         return True
-
-
-@contextlib.contextmanager
-def descriptors(*files):
-    """Let descriptors 0, 1, ... be those of files meanwhile."""
-    saved = [os.dup(number) for number in range(len(files))]
-    try:
-        for number, file in enumerate(files):
-            os.dup2(file.fileno(), number)
-        yield
-    finally:
-        for number, copy in enumerate(saved):
-            os.dup2(copy, number)
-            os.close(copy)
 
 
 class ClientTestCase(TestCase):
@@ -73,19 +59,19 @@ class ClientTestCase(TestCase):
         """Return the host and port of a peer that plays script."""
         return peers.play(self, script).address
 
-    def here(self, *args, stdin=None, stdout=None):
+    def here(self, *args, stdin=None, stdout=None, encoding="utf-8"):
         """Return the outcome of the program in this process."""
-        out = stdout or io.TextIOWrapper(io.BytesIO(), "utf-8")
-        stdin = stdin or io.StringIO()
         saved = sys.stdin, sys.stdout
-        sys.stdin, sys.stdout = stdin, out
-        try:
-            with contextlib.redirect_stderr(io.StringIO()) as err:
-                code = main([str(arg) for arg in args])
-        finally:
-            sys.stdin, sys.stdout = saved
-        out.flush()
-        return code, out.buffer.getvalue(), err.getvalue().splitlines()
+        with stdout or tempfile.TemporaryFile("w+", encoding=encoding) as out:
+            sys.stdin, sys.stdout = stdin or io.StringIO(), out
+            try:
+                with contextlib.redirect_stderr(io.StringIO()) as err:
+                    code = main([str(arg) for arg in args])
+            finally:
+                sys.stdin, sys.stdout = saved
+            out.flush()
+            out.buffer.seek(0)
+            return code, out.buffer.read(), err.getvalue().splitlines()
 
     def count(self, *args, **options):
         """Return the outcome of counting without an interval."""
@@ -98,14 +84,16 @@ class ClientTestCase(TestCase):
 
     def pipe(self, data, *args):
         """Return the outcome of passing data through."""
-        with tempfile.TemporaryFile() as stdin, \
-                tempfile.TemporaryFile() as stdout:
-            stdin.write(data)
-            stdin.seek(0)
-            with descriptors(stdin, stdout):
-                code, _, err = self.here(*args)
-            stdout.seek(0)
-            return code, stdout.read(), err
+        saved = os.dup(0)
+        try:
+            with tempfile.TemporaryFile() as stdin:
+                stdin.write(data)
+                stdin.seek(0)
+                os.dup2(stdin.fileno(), 0)
+            return self.here(*args)
+        finally:
+            os.dup2(saved, 0)
+            os.close(saved)
 
     def client(self, *args, **options):
         """Start the program in a process of its own."""

@@ -1,7 +1,6 @@
 """The client program as a counter of round trips."""
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -357,7 +356,7 @@ class CountTests(ClientTestCase):
         """It is escaped."""
         code, out, err = self.count(
             "b\xfccher.invalid", 80, "-c", 1,
-            stdout=io.TextIOWrapper(io.BytesIO(), "ascii"))
+            encoding="ascii")
         self.assertEqual((code, len(err)), (1, 1))
         self.assertIn(b"--- b\\xfccher.invalid:80, ", out)
 
@@ -465,7 +464,7 @@ class CountTests(ClientTestCase):
             with mock.patch.dict(os.environ, COLUMNS="50"):
                 code, out, err = self.count(
                     *self.play(peers.echo), "-c", 200, "--histogram",
-                    stdout=io.TextIOWrapper(io.BytesIO(), encoding))
+                    encoding=encoding)
             self.assertEqual((code, err), (0, []))
             lines = out.decode(encoding).splitlines()[4:]
             self.assertIn(bar, "".join(lines))

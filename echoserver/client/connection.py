@@ -201,7 +201,7 @@ class Connection:
 
     def half_close(self) -> None:
         """Tell the server that no more will be sent (a FIN)."""
-        self.half_closed = True
+        self.half_closed, self.asked_at = True, perf_counter()
         self._socket.shutdown(socket.SHUT_WR)
 
     def send(self, data: Union[bytes, memoryview]) -> int:

@@ -6,8 +6,8 @@ import os
 import select
 import sys
 
-__all__ = ["Progress", "StreamError", "expressible", "flush", "put", "stamped",
-           "tell", "write"]
+__all__ = ["Progress", "StreamError", "expressible", "put", "stamped", "tell",
+           "write"]
 
 
 class StreamError(Exception):
@@ -18,8 +18,8 @@ def expressible(text: str) -> str:
     """Return text, with what standard output cannot express escaped."""
     text = text.encode("utf-8", "surrogateescape").decode("utf-8",
                                                           "backslashreplace")
-    encoding = sys.stdout.encoding or "ascii"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    return text.encode(sys.stdout.encoding, "backslashreplace").decode(
+        sys.stdout.encoding)
 
 
 def stamped(args: argparse.Namespace, line: str) -> str:
@@ -32,33 +32,19 @@ def stamped(args: argparse.Namespace, line: str) -> str:
 
 
 def put(text: str) -> None:
-    """Print a line on standard output, at once and in full."""
-    sys.stdout.write(expressible(text) + "\n")
-    flush()
-
-
-def flush() -> None:
-    """Flush standard output, also where somebody who shares it has made it
-    non-blocking (O_NONBLOCK is the open file's, not the process')."""
-    while True:
-        try:
-            sys.stdout.flush()
-            return
-        except BlockingIOError:
-            select.select([], [sys.stdout], [])
-        except OSError as error:
-            raise StreamError("standard output cannot be written",
-                              error) from None
+    """Print a line on standard output."""
+    write((expressible(text) + "\n").encode(sys.stdout.encoding))
 
 
 def write(data: bytes) -> None:
-    """Write data to descriptor 1, in full."""
+    """Write data to standard output, at once and in full, also where somebody
+    who shares it has made it non-blocking."""
     rest = memoryview(data)
     while rest:
         try:
-            rest = rest[os.write(1, rest):]
+            rest = rest[os.write(sys.stdout.fileno(), rest):]
         except BlockingIOError:
-            select.select([], [1], [])
+            select.select([], [sys.stdout], [])
         except OSError as error:
             raise StreamError("standard output cannot be written",
                               error) from None

@@ -16,9 +16,9 @@ from time import perf_counter
 from typing import Any, Callable, List, Optional
 
 from .connection import BLOCK, Connection, WrongEcho
-from .waiting import LONGEST_WAIT
 from .diagnosis import OK, diagnose
 from .output import StreamError, tell, write
+from .waiting import LONGEST_WAIT
 
 __all__ = ["Relay", "run"]
 
@@ -29,10 +29,8 @@ class Relay:
     read() returns None for nothing yet and b"" at the end.  It and write()
     raise no OSError.
 
-    The connection's timeout counts the server's silence while it owes
-    something: part of a reply, or the end of its stream after that of ours.
-    Time in which source has nothing to say, or write() waits for a slow
-    reader, is not the server's.
+    The connection's timeout limits the server's silence while it owes a reply,
+    or the end of its stream after that of ours.
 
     Class variables:
 
@@ -51,20 +49,13 @@ class Relay:
 
     def __init__(self, connection: Connection, source: Any,
                  read: Callable[[], Optional[bytes]],
-                 write: Callable[[bytes], Any],
-                 clock: Callable[[], float] = perf_counter) -> None:
+                 write: Callable[[bytes], Any]) -> None:
         self._connection = connection
         self._source = source
         self._read = read
         self._write = write
-        self._clock = clock
-        self._timeout = connection.timeout or math.inf
         self._unsent = memoryview(b"")
-        self._ended = False         # the input
-        # Since when the server owes something and is silent, and since when
-        # neither it nor the input has moved.
-        self._silent_since = math.inf
-        self._still_since = clock()
+        self._ended_at = math.inf       # the input
 
     def run(self) -> None:
         """Return when everything is sent, answered and ended on both sides.
@@ -76,7 +67,10 @@ class Relay:
             self._send()
             ready = self._wait()
             if self._source in ready:
-                self._take()
+                data = self._read()
+                self._unsent = memoryview(data or b"")
+                if data == b"":
+                    self._ended_at = perf_counter()
             if self._connection in ready and not self._pass_on():
                 return
 
@@ -86,62 +80,47 @@ class Relay:
             if self._unsent:
                 self._unsent = self._unsent[
                     self._connection.send(self._unsent):]
-            elif self._half_close_at() <= self._clock():
+            elif self._time_to_half_close() <= 0:
                 self._connection.half_close()
         except OSError:
             # What the server had answered by then has come.
             with contextlib.suppress(OSError):
-                data = self._connection.receive()
-                while data:
-                    self._write(data)
-                    data = self._connection.receive()
+                while self._pass_on():
+                    pass
             raise
 
-    def _take(self) -> None:
-        data = self._read()
-        if data is not None:
-            self._ended = not data
-            self._unsent = memoryview(data)
-            self._still_since = self._clock()
-
-    def _pass_on(self) -> bool:
-        """Write what has come; return whether more is to be expected."""
+    def _pass_on(self) -> Optional[bytes]:
+        """Write what has come; return it as receive() does."""
         data = self._connection.receive()
-        if data == b"" and not self._connection.half_closed:
-            raise self._connection.ended_early()
         if data:
             self._write(data)
-            self._silent_since = math.inf
-            self._still_since = self._clock()
-        return data != b""
+            self._connection.asked_at = perf_counter()  # a slow reader's time
+        elif data == b"" and not self._connection.half_closed:
+            raise self._connection.ended_early()
+        return data
 
-    def _half_close_at(self) -> float:
-        """Return the time for the half-close, infinity for none."""
-        if not self._ended or self._connection.half_closed:
+    def _time_to_half_close(self) -> float:
+        connection = self._connection
+        if self._ended_at == math.inf or connection.half_closed:
             return math.inf
-        if not self._connection.in_flight:
-            return self._still_since
-        return self._still_since + min(self.linger, self._timeout / 2)
+        linger = min(self.linger, (connection.timeout or math.inf) / 2)
+        return (linger if connection.in_flight else 0) - min(
+            connection.silence, perf_counter() - self._ended_at)
 
     def _wait(self) -> List[Any]:
         """Return which of source and connection can be read; none when it is
         time to half-close."""
-        connection, now = self._connection, self._clock()
-        if not (connection.in_flight or self._unsent
-                or connection.half_closed):
-            self._silent_since = math.inf       # it owes nothing
-        elif self._silent_since == math.inf:
-            self._silent_since = now
+        connection, left = self._connection, math.inf
+        if connection.in_flight or connection.half_closed:
+            left = (connection.timeout or math.inf) - connection.silence
         readers = [connection]
-        if not (self._ended or self._unsent
-                or connection.in_flight >= self.window):
+        if not self._unsent and self._ended_at == math.inf and (
+                connection.in_flight < self.window):
             readers.append(self._source)
-        timeout_at = self._silent_since + self._timeout
-        left = min(timeout_at, self._half_close_at()) - now
         readable, writable, _ = select.select(
             readers, [connection] if self._unsent else [], [],
-            max(min(left, LONGEST_WAIT), 0))
-        if not readable and not writable and now >= timeout_at:
+            max(min(left, self._time_to_half_close(), LONGEST_WAIT), 0))
+        if not readable and not writable and left <= 0:
             raise connection.fell_silent()
         return readable
 

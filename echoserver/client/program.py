@@ -18,7 +18,7 @@ from typing import Callable, List, Optional
 
 from .. import __version__
 from ..console import discard_output
-from .output import StreamError, flush, tell
+from .output import StreamError, tell
 
 __all__ = ["main"]
 
@@ -51,10 +51,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     # In the background job of a script it is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        code = _run(argv)
-        if sys.stdout is not None:
-            flush()
-        return code
+        return _run(argv)
     except StreamError as error:
         what, why = error.args
         discard_output()
@@ -71,7 +68,12 @@ def _run(argv: Optional[List[str]]) -> int:
     try:
         args = _parse(argv)
     except SystemExit as end:
-        # argparse, which has said why.
+        # argparse, which has said why, or printed --help.
+        try:
+            sys.stdout and sys.stdout.flush()
+        except OSError as error:
+            raise StreamError("standard output cannot be written",
+                              error) from None
         return end.code if isinstance(end.code, int) else 2
     face = _face(args)
     if sys.stdout is None or (sys.stdin is None and face == "pipe"):

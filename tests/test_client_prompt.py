@@ -11,7 +11,8 @@ import threading
 import time
 import unittest
 
-from echoserver.client import prompt
+from echoserver.client.output import encoded
+from echoserver.client.prompt import shown
 
 from . import peers
 from .faces import ENVIRONMENT, ClientTestCase, Terminal, at_rest
@@ -343,10 +344,10 @@ class TextTests(unittest.TestCase):
 
     def test_shown_control_characters(self):
         """A terminal is not told to do anything, but a tab is text."""
-        self.assertEqual(prompt.shown(b"a\tb\x1b[2J\x7f\xc2\x9b"),
+        self.assertEqual(shown(b"a\tb\x1b[2J\x7f\xc2\x9b"),
                          "a\tb\\x1b[2J\\x7f\\x9b")
 
     def test_encoded(self):
         """Undecoded bytes come back, and half a pair does not raise."""
-        self.assertEqual(prompt.encoded("é\udcff"), b"\xc3\xa9\xff")
-        self.assertEqual(prompt.encoded("a\ud83d"), b"a?")
+        self.assertEqual(encoded("é\udcff"), b"\xc3\xa9\xff")
+        self.assertEqual(encoded("a\ud83d"), b"a?")

@@ -77,7 +77,7 @@ class UsageTests(ClientTestCase):
                       self.refuses("--json"))
         self.assertIn("--deadline goes with --count",
                       self.refuses("-w1", "--idle", "1"))
-        self.assertIn("--prompt does not go with --count",
+        self.assertIn("--prompt goes with a terminal",
                       self.refuses("--prompt", "> ", "--count", "1"))
         for both in ["-c1", "--json", "--histogram"], ["-c1", "--idle=1"]:
             self.assertIn("not allowed with", self.refuses(*both))

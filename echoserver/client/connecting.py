@@ -38,8 +38,7 @@ def lookup(address: Address) -> List[Place]:
     """Return the places that address stands for, in the system's order.
 
     Raise socket.gaierror for a name without any, and OverflowError, as
-    socket.connect() does, for a port that cannot be: getaddrinfo() takes it
-    modulo 65536.  How long this may take is in the system's hands.
+    socket.connect() does, for a port that getaddrinfo() takes modulo 65536.
     """
     host, port = address[:2]
     if isinstance(port, int) and not 0 <= port <= 65535:

@@ -62,26 +62,24 @@ class Connection:
 
     timeout, in seconds, limits the connecting to all of them together, and
     then every silence: a wait in which no byte moves.  It does not limit the
-    whole of a long transfer.  None or 0 is no limit, and what is less than 0 a
-    ValueError.  Only the resolver's limit is in the system's hands.
+    whole of a long transfer, nor the resolver.  None or 0 is no limit.
 
-    Raises, here and in every method, the exceptions of the standard library,
-    all of them OSErrors: socket.gaierror for a name, ConnectionRefusedError
-    and its like for a connection, ConnectionResetError for a cut one,
-    ConnectionError itself where the server ended the stream before its reply,
-    and TimeoutError for both timeouts (socket.timeout is not one before
-    Python 3.10 and is never raised).  WrongEcho is the ValueError beside them.
+    Raises, here and in every method, OSErrors of the standard library:
+    socket.gaierror for a name, ConnectionRefusedError and its like for a
+    connection, ConnectionResetError for a cut one, ConnectionError itself
+    where the server ended the stream before its reply, and TimeoutError for
+    both timeouts (never socket.timeout, which was not one before Python 3.10).
+    WrongEcho is the ValueError beside them.
 
     A connection serves one thread at a time.  Methods for the caller: echo(),
     finish(), is_stale() and close(), also at the end of a with block; for one
-    that waits by itself send(), receive(), half_close() and fileno(); for a
-    task of a Loop exchange(), after it has made it of what connect() returned.
+    that waits by itself send(), receive(), half_close() and fileno().  A task
+    of a Loop makes it of what connect() has returned, and uses exchange().
 
     Attributes: address, and name, the same as text; timeout, which may be
     changed at any time; in_flight, the number of bytes without their reply;
-    asked_at, when the first of those in flight was sent; silence, the seconds
-    since then, or since a byte came; half_closed and closed, whether this side has ended its
-    stream or all.
+    asked_at, when the first of those was sent; silence, the seconds since
+    then, or since a byte came; half_closed and closed, on this side.
     """
 
     def __init__(self, address: Address, timeout: Optional[float] = None,
@@ -182,20 +180,15 @@ class Connection:
         return self.receive()
 
     def retransmissions(self) -> Optional[int]:
-        """Return how many segments the system has sent again, None where it
-        does not tell."""
-        if sys.platform != "linux" or self.closed:
+        """Return how many segments were sent again, None if unknown."""
+        if sys.platform != "linux":
             return None
-        # tcpi_total_retrans of struct tcp_info
         info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-        return int.from_bytes(info[100:104], sys.byteorder)
+        return int.from_bytes(info[100:], sys.byteorder)    # total_retrans
 
     def is_stale(self) -> bool:
-        """Return whether another echo() would fail or be misled.
-
-        True if either side has ended its stream, if bytes are in flight, or
-        if there is anything to read: an error, or bytes nobody asked for.
-        """
+        """Return whether another echo() would fail or be misled: the stream
+        has ended, or there is anything in flight or to read."""
         return (self.closed or self.half_closed or self.in_flight > 0
                 or is_ready(self, READ, 0))
 
@@ -233,8 +226,6 @@ class Connection:
         except OSError as error:
             if error.errno == errno.EPIPE:      # a cut shows as a reset
                 raise self.ended_early() from None
-            if error.errno == errno.ETIMEDOUT:
-                raise self.fell_silent() from None
             raise type(error)(error.errno, self._sentence(
                 "cut the connection (%s)" % error.strerror,
                 "the server, or something in between, gave it up")) from None

@@ -1,18 +1,9 @@
 """What went wrong, as one line for a person and one number for a script.
 
 Shared by all faces of the client program.  The line begins with a word that
-says whose fault it is likely to be:
-
-    REFUSED      an answer came: nothing listens there, or a firewall rejects
-    UNREACHABLE  there is no way there, or this host's own rules forbid it
-    DNS          the name has no address
-    TIMEOUT      the connection attempt timed out, or the server fell silent
-    RESET        the connection was cut
-    CLOSED       the server ended the stream before its reply was complete
-    WRONG        it answered, but not with an uppercase echo
-
-Then come the address, what happened, and what to try, as the error has it.
-What was sent and received is shown by WrongEcho alone, which keeps it short.
+says whose fault it is likely to be.  Then come the address, what happened, and
+what to try, as the error has it.  What was sent and received is shown by
+WrongEcho alone, which keeps it short.
 
 What this host is short of is no fault of the network's: it has a sentence
 without such a word, and the exit code of a usage that cannot be.
@@ -20,66 +11,46 @@ without such a word, and the exit code of a usage that cannot be.
 
 import errno
 import socket
-from typing import NamedTuple
+from typing import Tuple
 
-from .connection import WrongEcho
 from .connecting import Address, describe
+from .connection import WrongEcho
 
-__all__ = ["CLOSED_OUTPUT", "Diagnosis", "INTERRUPTED", "NETWORK", "OK",
-           "USAGE", "WRONG", "diagnose", "shortage"]
+__all__ = ["INTERRUPTED", "NETWORK", "OK", "USAGE", "WRONG", "diagnose",
+           "shortage"]
 
-# Exit codes.  The last two are 128 and a signal, SIGINT and SIGPIPE, as the
-# shell counts them for the programs that those signals end.
-OK = 0
-NETWORK = 1
-USAGE = 2
-WRONG = 3
-INTERRUPTED = 130
-CLOSED_OUTPUT = 141
+# Exit codes; the last is 128 and SIGINT, as the shell counts signals.
+OK, NETWORK, USAGE, WRONG, INTERRUPTED = 0, 1, 2, 3, 130
 
+_WORDS = (
+    (socket.gaierror, "DNS"),           # the name has no address
+    (TimeoutError, "TIMEOUT"),          # no connection came, or no reply
+    (ConnectionRefusedError, "REFUSED"),    # nothing listens, or a firewall
+                                            # rejects: an answer came
+    (ConnectionResetError, "RESET"),    # the connection was cut
+    (ConnectionAbortedError, "RESET"),
+    (ConnectionError, "CLOSED"),        # the server ended the stream early
+    (OSError, "UNREACHABLE"),           # no way there, or forbidden here
+)
 _SHORTAGES = {errno.EMFILE: "descriptors", errno.ENFILE: "descriptors",
               errno.ENOMEM: "memory", errno.ENOBUFS: "network buffers"}
 
 
-class Diagnosis(NamedTuple):
-    """An exit code, its word, and the line that begins with it; only SHORTAGE,
-    where this host is to blame, is not said there."""
-
-    code: int
-    word: str
-    line: str
-
-
-def diagnose(error: Exception, address: Address) -> Diagnosis:
-    """Return what error, an OSError or a WrongEcho, means."""
+def diagnose(error: Exception, address: Address) -> Tuple[int, str, str]:
+    """Return an exit code, a word and the line for error, which is an OSError,
+    a MemoryError or a WrongEcho: a wrong answer."""
     ours = shortage(error)
     if ours:
-        return Diagnosis(USAGE, "SHORTAGE", ours)
+        return USAGE, "SHORTAGE", ours
     if isinstance(error, WrongEcho):
-        return Diagnosis(WRONG, "WRONG", "WRONG %s: %s" % (
-            describe(address), error))
-    word = _word(error)
-    return Diagnosis(NETWORK, word, "%s %s" % (
-        word, getattr(error, "strerror", None) or error))
-
-
-def _word(error: Exception) -> str:
-    if isinstance(error, socket.gaierror):
-        return "DNS"
-    if isinstance(error, TimeoutError):
-        return "TIMEOUT"
-    if isinstance(error, (ConnectionResetError, ConnectionAbortedError)):
-        return "RESET"
-    if type(error) is ConnectionError:
-        return "CLOSED"
-    if isinstance(error, ConnectionRefusedError):
-        return "REFUSED"
-    return "UNREACHABLE"
+        return WRONG, "WRONG", "WRONG %s: %s" % (describe(address), error)
+    word = next(word for kind, word in _WORDS if isinstance(error, kind))
+    return NETWORK, word, "%s %s" % (
+        word, getattr(error, "strerror", None) or error)
 
 
 def shortage(error: Exception) -> str:
-    """Return a sentence if error says that this host is short of something,
-    otherwise ""."""
+    """Return a sentence if this host is short of something, otherwise ""."""
     if isinstance(error, MemoryError):
         return "this host is out of memory; send less, over fewer connections"
     # A gaierror's number is the resolver's, and may be one of these.

@@ -6,20 +6,28 @@ import os
 import select
 import sys
 
-__all__ = ["Progress", "StreamError", "expressible", "put", "stamped", "tell",
-           "write"]
+__all__ = ["Progress", "StreamError", "encoded", "expressible", "put",
+           "stamped", "tell", "write"]
 
 
 class StreamError(Exception):
     """A standard stream cannot be used; the arguments say which, and why."""
 
 
+def encoded(text: str) -> bytes:
+    """Return text as UTF-8, with undecoded bytes as they were."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # Half a pair of surrogates, which a Windows console can produce.
+        return text.encode("utf-8", "replace")
+
+
 def expressible(text: str) -> str:
     """Return text, with what standard output cannot express escaped."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8",
-                                                          "backslashreplace")
-    return text.encode(sys.stdout.encoding, "backslashreplace").decode(
-        sys.stdout.encoding)
+    charset = sys.stdout.encoding
+    return encoded(text).decode("utf-8", "backslashreplace").encode(
+        charset, "backslashreplace").decode(charset)
 
 
 def stamped(args: argparse.Namespace, line: str) -> str:

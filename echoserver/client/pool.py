@@ -16,7 +16,7 @@ import math
 import os
 import queue
 from time import perf_counter
-from typing import Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional
 
 from .connecting import Address, describe
 from .connection import Connection
@@ -24,9 +24,8 @@ from .waiting import checked_limit
 
 __all__ = ["ConnectionPool", "PoolClosed", "PoolTimeout"]
 
-# Seconds.  A thread that an interrupt strikes when it has just been woken does
-# not wake another, so all look again; and on Windows Ctrl-C interrupts no wait
-# (gh-74157).
+# Seconds of one wait.  On Windows Ctrl-C interrupts none (gh-74157), and a
+# thread that is struck when it has just been woken does not wake another.
 _LONGEST_SLEEP = 0.5
 
 
@@ -50,8 +49,7 @@ class ConnectionPool:
     should), is replaced before anybody sees it.  None or 0 is no limit of age.
 
     A child of fork() starts with an empty pool.  When it first borrows, it
-    closes its copies of the parent's idle connections, which does nothing to
-    those.
+    closes its copies of what is idle in the parent's, which stays as it is.
 
     Methods for the caller: connection(), close(), and the with statement.
     """
@@ -70,7 +68,7 @@ class ConnectionPool:
         self.max_idle = checked_limit("max_idle", max_idle)
         self._closed = False
         # By process: a parent's queue may be locked by a thread of its own.
-        self._queues: "Dict[int, queue.LifoQueue[Optional[Connection]]]" = {}
+        self._queues: "Dict[int, queue.LifoQueue[Any]]" = {}
 
     def __enter__(self) -> "ConnectionPool":
         return self
@@ -97,7 +95,7 @@ class ConnectionPool:
                 connection.close()
             if connection is None or connection.closed:
                 connection = self._connect(end)
-            connection.timeout = self.timeout
+            connection.timeout = self.timeout   # a borrower may change it
             yield connection
         except BaseException:
             if connection is not None:
@@ -127,11 +125,11 @@ class ConnectionPool:
         # For those who wait: each gives it back, and so it wakes all.
         slots.put(None)
 
-    def _slots(self) -> "queue.LifoQueue[Optional[Connection]]":
+    def _slots(self) -> "queue.LifoQueue[Any]":
         """Return the queue of this process."""
         pid = os.getpid()
         if pid not in self._queues:
-            slots: "queue.LifoQueue[Optional[Connection]]" = queue.LifoQueue()
+            slots: "queue.LifoQueue[Any]" = queue.LifoQueue()
             for _ in range(self.max_size):
                 slots.put(None)
             # One step, should several threads come here at a time.
@@ -143,24 +141,24 @@ class ConnectionPool:
 
     def _take(self, end: float) -> Optional[Connection]:
         """Take a slot as soon as there is one; return what is in it."""
+        found: Optional[Connection]
         while True:
-            left = end - perf_counter()
+            left = max(end - perf_counter(), 0)
             try:
-                found = self._slots().get(
-                    timeout=max(min(left, _LONGEST_SLEEP), 0))
+                found = self._slots().get(timeout=min(left, _LONGEST_SLEEP))
+                break
             except queue.Empty:
-                if left > 0:
-                    continue
-                raise PoolTimeout(
-                    "all %d connections to %s were in use for %g s; give them "
-                    "back sooner, or raise max_size"
-                    % (self.max_size, describe(self.address),
-                       self.timeout or 0)) from None
-            if not self._closed:
-                return found
+                if not left:
+                    raise PoolTimeout(
+                        "all %d connections to %s were in use for %g s; give "
+                        "them back sooner, or raise max_size"
+                        % (self.max_size, describe(self.address),
+                           self.timeout or 0)) from None
+        if self._closed:
             self._slots().put(found)
             self.close()
             raise PoolClosed("this pool is closed; make another")
+        return found
 
     def _connect(self, end: float) -> Connection:
         left = None

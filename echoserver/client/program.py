@@ -52,16 +52,19 @@ def main(argv: Optional[List[str]] = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _run(argv)
-    except StreamError as error:
-        what, why = error.args
-        discard_output()
+    except (StreamError, OSError, MemoryError) as error:
+        from .diagnosis import USAGE, shortage
+        what, why = (error.args if isinstance(error, StreamError)
+                     else ("standard output cannot be written", error))
         if isinstance(why, BrokenPipeError):
+            discard_output()
             return 141      # 128 and SIGPIPE, as the shell counts it
-        tell("%s: %s" % (what, why.strerror))
-    except (OSError, MemoryError) as error:
-        from .diagnosis import shortage
-        tell(shortage(error) or str(error))
-    return 2
+        sentence = shortage(why)
+        if not sentence:
+            sentence = "%s: %s" % (what, why.strerror)
+            discard_output()
+        tell(sentence)
+        return USAGE
 
 
 def _run(argv: Optional[List[str]]) -> int:
@@ -69,11 +72,8 @@ def _run(argv: Optional[List[str]]) -> int:
         args = _parse(argv)
     except SystemExit as end:
         # argparse, which has said why, or printed --help.
-        try:
-            sys.stdout and sys.stdout.flush()
-        except OSError as error:
-            raise StreamError("standard output cannot be written",
-                              error) from None
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return end.code if isinstance(end.code, int) else 2
     face = _face(args)
     if sys.stdout is None or (sys.stdin is None and face == "pipe"):
@@ -89,7 +89,7 @@ def _run(argv: Optional[List[str]]) -> int:
 
 
 def _face(args: argparse.Namespace) -> str:
-    """Return the module for what is asked."""
+    """Return the name of the module for what is asked."""
     if args.count is not None:
         return "counting"
     if args.idle is not None:
@@ -101,17 +101,17 @@ def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = _parser()
     args = parser.parse_args(argv)
     _split_address(parser, args)
-    measured = ["count", "idle"]
-    for flag, faces in (("size", ["count"]), ("interval", ["count"]),
-                        ("connections", ["count"]), ("deadline", ["count"]),
-                        ("histogram", ["count"]), ("quiet", measured),
-                        ("json", measured), ("timestamps", measured)):
-        if getattr(args, flag) != parser.get_default(flag) and all(
-                getattr(args, face) is None for face in faces):
-            parser.error("--%s goes with --%s" % (flag, " or --".join(faces)))
-    if args.prompt != parser.get_default("prompt") and _face(args) in (
-            "counting", "silence"):
-        parser.error("--prompt does not go with --count or --idle")
+    face = _face(args)
+    for flags, faces, others in (
+            ("size interval connections deadline histogram", ["counting"],
+             "--count"),
+            ("quiet json timestamps", ["counting", "silence"],
+             "--count or --idle"),
+            ("prompt", ["prompt", "pipe"], "a terminal alone")):
+        for flag in flags.split():
+            if face not in faces and getattr(
+                    args, flag) != parser.get_default(flag):
+                parser.error("--%s goes with %s" % (flag, others))
     return args
 
 

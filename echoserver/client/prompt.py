@@ -21,7 +21,7 @@ from typing import Any, Optional
 
 from .connection import Connection, WrongEcho
 from .diagnosis import INTERRUPTED, NETWORK, OK, diagnose
-from .output import expressible, put, tell, write
+from .output import encoded, expressible, put, tell, write
 
 readline: Any = None
 try:
@@ -30,7 +30,7 @@ try:
 except ImportError:
     pass
 
-__all__ = ["Prompt", "encoded", "run", "shown"]
+__all__ = ["Prompt", "run", "shown"]
 
 # In the locale C readline takes the eighth bit for a Meta key.  A bracketed
 # paste would make one message of many lines, with their ends inside.
@@ -54,15 +54,6 @@ def run(args: argparse.Namespace) -> int:
 def shown(data: bytes) -> str:
     """Return data, UTF-8 or not, as text without control characters."""
     return data.decode("utf-8", "backslashreplace").translate(_CONTROLS)
-
-
-def encoded(text: str) -> bytes:
-    """Return text as UTF-8, with undecoded bytes as they were typed."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        # Half a pair of surrogates, which a Windows console can produce.
-        return text.encode("utf-8", "replace")
 
 
 class _Continued(Exception):
@@ -95,8 +86,12 @@ class Prompt:
         except OSError as error:
             self._lose(error)
             return self._code
+        # Let every byte in, whether or not it is text.
+        sys.stdin = io.TextIOWrapper(sys.stdin.buffer, sys.stdin.encoding,
+                                     "surrogateescape")
+        for setting in _READLINE if readline else ():
+            readline.parse_and_bind("set " + setting)
         try:
-            _prepare_terminal()
             return self._converse()
         finally:
             self._drop()
@@ -208,12 +203,3 @@ class Prompt:
         if self._interactive and readline is not None:
             return str(readline.get_line_buffer())
         return ""
-
-
-def _prepare_terminal() -> None:
-    """Let every byte in, whether or not it is text."""
-    sys.stdin = io.TextIOWrapper(sys.stdin.buffer, sys.stdin.encoding,
-                                 "surrogateescape")
-    if readline is not None:
-        for setting in _READLINE:
-            readline.parse_and_bind("set " + setting)

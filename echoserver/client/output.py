@@ -3,7 +3,6 @@ standard error."""
 
 import argparse
 import os
-import select
 import sys
 
 __all__ = ["Progress", "StreamError", "encoded", "expressible", "put",
@@ -52,6 +51,7 @@ def write(data: bytes) -> None:
         try:
             rest = rest[os.write(sys.stdout.fileno(), rest):]
         except BlockingIOError:
+            import select
             select.select([], [sys.stdout], [])
         except OSError as error:
             raise StreamError("standard output cannot be written",

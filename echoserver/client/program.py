@@ -12,12 +12,10 @@ import argparse
 import importlib
 import os
 import re
-import signal
 import sys
 from typing import Callable, List, Optional
 
 from .. import __version__
-from ..console import discard_output
 from .output import StreamError, tell
 
 __all__ = ["main"]
@@ -48,11 +46,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     if sys.stderr is None:
         # Closed (2>&-): input() and argparse fail without it.
         sys.stderr = open(os.devnull, "w", errors="replace")
-    # In the background job of a script it is ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _run(argv)
     except (StreamError, OSError, MemoryError) as error:
+        from ..console import discard_output
         from .diagnosis import USAGE, shortage
         what, why = (error.args if isinstance(error, StreamError)
                      else ("standard output cannot be written", error))
@@ -83,6 +80,9 @@ def _run(argv: Optional[List[str]]) -> int:
     if args.timeout is None and face != "prompt":
         # A script wants an answer in the end; a person has Ctrl-C.
         args.timeout = 10.0
+    # In the background job of a script it is ignored.
+    import signal
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run = importlib.import_module(".%s" % face, __package__).run
     code: int = run(args)
     return code

@@ -115,8 +115,8 @@ class NetworkTests(ClientTestCase):
 
     def test_retransmissions(self):
         """A path that loses packets shows in them, and in nothing else."""
-        self.rule("input", "numgen inc mod 4 0 drop")
-        process = self.client_inside(HERE, self.port, "-c", 6, "-i", 0,
+        self.rule("input", "meta length > 90 numgen inc mod 2 1 drop")
+        process = self.client_inside(HERE, self.port, "-c", 3, "-i", 0,
                                      "--json")
         code, out, err = self.outcome(process)
         self.assertEqual((code, err), (0, []))

@@ -149,7 +149,8 @@ class TerminalTests(ClientTestCase):
                 connection.send(data.upper())
                 data = connection.recv(1024)
         text = "x" + "äöü€😀" * 100
-        session = self.start(lesson, env=UTF_8)
+        session = self.start(lesson, env=dict(
+            UTF_8, PYTHONIOENCODING="utf-8:strict"))
         session.type(text + "\n")
         session.expect("X" + text[1:] + "\r\necho> ")
         session.type(b"a\xffb\n")

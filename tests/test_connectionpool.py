@@ -172,6 +172,15 @@ class WaitingTests(PoolTestCase):
         self.assertEqual(fate, [b"ABC"])
         self.assertEqual(self.peer.accepted, 1)
 
+    def test_long_wait(self):
+        """It lasts as long as the timeout, and not as each look."""
+        pool = self.pool(max_size=1)
+        with pool.connection():
+            fate, thread = self.waiter(pool)
+            thread.join(0.6)
+        thread.join(PATIENCE)
+        self.assertEqual(fate, [b"ABC"])
+
     def test_timeout(self):
         """PoolTimeout, a TimeoutError, says what to do."""
         pool = self.pool(max_size=1, timeout=0.05)

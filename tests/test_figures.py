@@ -1,11 +1,15 @@
 """The figures of a counting run."""
 
+import argparse
+import contextlib
+import io
 import json
 import random
+import tempfile
 import unittest
 
 from echoserver.client.figures import Histogram, Tally
-from echoserver.client.report import summary
+from echoserver.client.report import Report, summary
 
 
 def histogram(times):
@@ -186,3 +190,26 @@ class TallyTests(unittest.TestCase):
             "0 sent, 0 verified, 0 lost, 0 wrong in 0.00 s",
             "- replies/s, - bytes/s (0.0 Mbit/s)",
             "RTT min/mean/p50/p90/p99/max -/-/-/-/-/- ms"])
+
+
+class ReportTests(unittest.TestCase):
+
+    def test_lines_of_progress(self):
+        """Each tells of the time since the last one."""
+        tally = Tally()
+        args = argparse.Namespace(host="name", port=1, interval=0, quiet=False,
+                                  json=False, timestamps=False)
+        with tempfile.TemporaryFile("w+", encoding="ascii") as out, \
+                contextlib.redirect_stderr(io.StringIO()), \
+                contextlib.redirect_stdout(out):
+            report = Report(args, tally)
+            for now, replies, seconds in ((0, 0, 0), (1, 10, 0.002),
+                                          (1.5, 90, 0.004), (3, 8, 0.001)):
+                for number in range(replies):
+                    tally.succeed(now)
+                    report.reply(number, seconds)
+                report.progress(now)
+            out.seek(0)
+            self.assertEqual(out.read().splitlines(), [
+                "10 verified, 0 lost, 0 wrong, 10 replies/s, max 2.000 ms",
+                "108 verified, 0 lost, 0 wrong, 49 replies/s, max 4.000 ms"])

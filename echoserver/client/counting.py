@@ -25,7 +25,7 @@ from .waiting import READ, Loop, ready
 
 __all__ = ["Count", "message", "run"]
 
-_LETTERS = b"abcdefghijklmnopqrstuvwxyz"
+_LETTERS = {ord("0") + digit: ord("a") + digit for digit in range(10)}
 _ALL_BYTES = bytes(range(256))
 
 
@@ -33,18 +33,13 @@ def message(number: int, size: int) -> bytes:
     """Return the message of that number, size bytes long.
 
     It begins with the number in letters, the lowest digit first: messages of
-    one byte differ from their neighbours, and those of seven from 300 million
+    one byte differ from their neighbours, those of seven from ten million
     others.  Then come all byte values in their order, from another one each
     time, so that even short messages send every value before long.
     """
-    head = bytearray()
-    rest = number
-    while rest or not head:
-        rest, digit = divmod(rest, len(_LETTERS))
-        head.append(_LETTERS[digit])
-    head += b" " + _ALL_BYTES[number * 37 % 256:]   # 37 is odd: reaches all
-    head += _ALL_BYTES * (max(size - len(head), 0) // 256 + 1)
-    return bytes(head[:size])
+    head = str(number)[::-1].translate(_LETTERS).encode() + b" "
+    rotated = _ALL_BYTES[number * 37 % 256:]    # 37 is odd: reaches them all
+    return (head + rotated + _ALL_BYTES * (size // 256 + 1))[:size]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,7 +69,6 @@ class Count:
         self._code = OK
         self._claimed = 0           # messages, by number
         self._start = loop.now
-        self._deadline = math.inf
 
     def run(self) -> int:
         """Return the exit code, after the summary."""

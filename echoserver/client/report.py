@@ -82,10 +82,11 @@ class Report:
         args = self._args
         self._progress.erase(interrupted)
         if args.json:
-            put(json.dumps(dict(
-                figures, host=args.host, port=args.port,
-                connections=args.connections, size_bytes=args.size,
-                interval_seconds=args.interval), allow_nan=False))
+            put(json.dumps(dict({
+                "host": args.host, "port": args.port,
+                "connections": args.connections, "size_bytes": args.size,
+                "interval_seconds": args.interval}, **figures),
+                allow_nan=False))
             return
         lines = ["--- %s, %d bytes a message, %d connection%s" % (
             self._where, args.size, args.connections,

@@ -62,6 +62,19 @@ class UsageTests(ClientTestCase):
                 self.assertIn("must be a number of seconds",
                               self.refuses("--timeout=" + text))
 
+    def test_numbers_at_their_limits(self):
+        """2: none, or more than can be."""
+        for flag, least, most in (("-c", 0, 10 ** 12), ("-s", 1, 1 << 26),
+                                  ("-n", 1, 1000)):
+            for value in least - 1, most + 1:
+                self.assertIn("must be a whole number from %d to %d, not '%d'"
+                              % (least, most, value),
+                              self.refuses("-c1", "%s%d" % (flag, value)))
+            with mock.patch("echoserver.client.counting.run", return_value=0):
+                for value in least, most:
+                    self.assertEqual(
+                        self.here("-c1", "%s%d" % (flag, value))[0], 0)
+
     def test_usage_of_a_process(self):
         """2: usage on standard error, nothing on standard output."""
         process = self.client("--nonsense",

@@ -200,6 +200,7 @@ class WaitingTests(PoolTestCase):
                 with pool.connection():
                     self.fail("lent what was not connected")
         seconds = re.search("within ([0-9.]+) s", str(caught.exception))
+        self.assertGreaterEqual(float(seconds.group(1)), 0.1)
         self.assertLess(float(seconds.group(1)), PATIENCE / 2)
 
     def test_failed_attempt_frees_its_slot(self):

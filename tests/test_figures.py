@@ -118,9 +118,11 @@ class TallyTests(unittest.TestCase):
         """Every figure, by a name with its unit."""
         self.succeed(10, 1e-4)
         self.succeed(10.2, 3e-4)
-        self.tally.fail("RESET", "RESET this", 11)
-        self.tally.fail("WRONG", "WRONG that", 12)
-        self.tally.fail("RESET", "RESET more", 13)
+        for word, line, began in (("RESET", "RESET this", 11),
+                                  ("WRONG", "WRONG that", 12),
+                                  ("RESET", "RESET more", 13)):
+            self.tally.fail(word == "WRONG", began)
+            self.tally.note(word, line)
         self.tally.unanswered = {6, 7}
         self.tally.connects.add(1e-3)
         figures = self.tally.figures(64, 10, 20)
@@ -143,14 +145,14 @@ class TallyTests(unittest.TestCase):
     def test_outages(self):
         """From the beginning of the first loss to the next reply, or now."""
         for began, reply in (1, 3), (10, 14), (20, 21):
-            self.tally.fail("RESET", "", began)
-            self.tally.fail("RESET", "", began + 0.5)
+            self.tally.fail(False, began)
+            self.tally.fail(False, began + 0.5)
             self.succeed(reply, 1)
         self.succeed(25, 1)
         figures = self.tally.figures(64, 0, 30)
         self.assertEqual((figures["outages"],
                           figures["longest_outage_seconds"]), (3, 4))
-        self.tally.fail("RESET", "", 40)
+        self.tally.fail(False, 40)
         figures = self.tally.figures(64, 0, 45)
         self.assertEqual((figures["outages"],
                           figures["longest_outage_seconds"]), (4, 5))
@@ -174,21 +176,21 @@ class TallyTests(unittest.TestCase):
         """What is unanswered, outages and waits have a place if there are
         any."""
         self.tally.unanswered.add(1)
-        self.tally.fail("RESET", "", 1)
+        self.tally.fail(False, 1)
         self.tally.waits.add(1)
         self.assertEqual(summary(self.tally.figures(64, 0, 2.0)), [
             "2 sent, 0 verified, 1 lost, 0 wrong, 1 unanswered in 2.00 s",
-            "0.0 replies/s, 0.0 bytes/s (0.0 Mbit/s)",
+            "0.0 replies/s, 0 bytes/s (0.0 Mbit/s)",
             "outages: 1, the longest 1.000 s",
             "RTT min/mean/p50/p90/p99/max -/-/-/-/-/- ms",
             "wait min/mean/p50/p90/p99/max 1000.000/1000.000/1000.000/"
             "1000.000/1000.000/1000.000 ms"])
 
     def test_summary_of_nothing(self):
-        """Dashes stand for what has no value."""
+        """Dashes stand for times that there are not."""
         self.assertEqual(summary(self.tally.figures(64, 0, 0)), [
             "0 sent, 0 verified, 0 lost, 0 wrong in 0.00 s",
-            "- replies/s, - bytes/s (0.0 Mbit/s)",
+            "0.0 replies/s, 0 bytes/s (0.0 Mbit/s)",
             "RTT min/mean/p50/p90/p99/max -/-/-/-/-/- ms"])
 
 

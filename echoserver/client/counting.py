@@ -79,8 +79,8 @@ class Count:
             for _ in range(self._args.connections):
                 self._loop.resume(self._work(places))
             self._loop.run(self._tick)
-        except (socket.gaierror, MemoryError) as error:
-            self._fail(error)
+        except (socket.gaierror, TimeoutError, MemoryError) as error:
+            self._note(error)
         self._report.summary(self._figures(), self._loop.signal > 0)
         return 128 + self._loop.signal if self._loop.signal else self._code
 
@@ -91,12 +91,8 @@ class Count:
             self._loop.is_asked = False
             self._report.so_far(self._figures())
         if now >= self._deadline + self.last_reply_timeout:
-            code, word, line = diagnose(TimeoutError(
-                "%s did not answer all before the --deadline; allow it more "
-                "time" % describe(self._address)), self._address)
-            self._code = max(self._code, code)
-            self._report.failure(word, line)
-            self._loop.running = False
+            raise TimeoutError("%s did not answer before the --deadline; "
+                               "allow it more time" % describe(self._address))
 
     def _figures(self) -> Dict[str, Any]:
         return self._tally.figures(self._args.size, self._start,
@@ -158,15 +154,17 @@ class Count:
             self._tally.waits.add(self._loop.now - due)
         self._report.reply(number, seconds)
 
-    def _fail(self, error: Exception, number: int = 0,
-              began: float = math.inf) -> None:
+    def _fail(self, error: Exception, number: int, began: float) -> None:
         """Count a message that began at that time and has no good reply."""
-        (code, word, line), now = diagnose(error, self._address), perf_counter()
+        self._tally.fail(isinstance(error, WrongEcho), began)
+        self._note(error, " (seq=%d time=%.3f ms)" % (
+            number, (perf_counter() - began) * 1e3))
+
+    def _note(self, error: Exception, details: str = "") -> None:
+        code, word, line = diagnose(error, self._address)
         self._code = max(self._code, code)
-        self._tally.fail(word, line, min(began, now))
-        if number:
-            line += " (seq=%d time=%.3f ms)" % (number, (now - began) * 1e3)
-        self._report.failure(word, line)
+        self._tally.note(word, line)
+        self._report.failure(word, line + details)
 
     def _drop(self, connection: Connection) -> None:
         sent_again = connection.retransmissions()

@@ -122,13 +122,16 @@ class Tally:
                                        now - self._out_since)
             self._out_since = math.inf
 
-    def fail(self, word: str, line: str, began: float) -> None:
+    def fail(self, is_wrong: bool, began: float) -> None:
         """Count a message that began at that time and has no good reply."""
-        self.wrong += word == "WRONG"
-        self.lost += word != "WRONG"
+        self.wrong += is_wrong
+        self.lost += not is_wrong
+        self._out_since = min(self._out_since, began)
+
+    def note(self, word: str, line: str) -> None:
+        """Count a cause by its word, and keep the line of the first."""
         self._words[word] = self._words.get(word, 0) + 1
         self._first_failure = self._first_failure or line
-        self._out_since = min(self._out_since, began)
 
     def figures(self, size: int, start: float, now: float) -> Dict[str, Any]:
         """Return all figures of a run with messages of size bytes.  What has

@@ -5,7 +5,7 @@ import json
 import math
 import shutil
 import sys
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, List, Set
 
 from .connecting import describe
 from .figures import Tally
@@ -33,11 +33,10 @@ class Report:
         self._told: Set[str] = set()        # words of failures
         self._has_lines = (args.interval >= self.line_interval
                            and not args.quiet)
-        self._pause = math.inf              # between lines of progress
-        if self._progress.exists:
-            self._pause = 0.0
-        elif not args.json:
-            self._pause = self.progress_interval
+        # Seconds between two lines of progress.
+        self._pause = 0.0 if self._progress.exists else self.progress_interval
+        if args.quiet or self._has_lines or (args.json and self._pause):
+            self._pause = math.inf
         # The time and the number of replies of the last line of progress, and
         # the longest round trip since.
         self._then, self._before, self._worst = 0.0, 0, 0.0
@@ -59,8 +58,7 @@ class Report:
     def progress(self, seconds: float) -> None:
         """Show how it goes after so many seconds, if it is time for that."""
         passed, tally = seconds - self._then, self._tally
-        if (self._args.quiet or self._has_lines or not passed
-                or passed < self._pause):
+        if not passed or passed < self._pause:
             return
         line = "%d verified, %d lost, %d wrong, %.0f replies/s, max %.3f ms" % (
             tally.verified, tally.lost, tally.wrong,
@@ -107,9 +105,9 @@ def summary(figures: Dict[str, Any]) -> List[str]:
         figures["messages_lost"], figures["replies_wrong"],
         ", %d unanswered" % figures["messages_unanswered"]
         if figures["messages_unanswered"] else "", figures["seconds"])]
-    lines.append("%s replies/s, %s bytes/s (%.1f Mbit/s)" % (
-        _rate(figures["replies_per_s"]), _rate(figures["bytes_per_s"]),
-        (figures["bytes_per_s"] or 0) * 8 / 1e6))
+    rate = figures["bytes_per_s"] or 0
+    lines.append("%.1f replies/s, %.0f bytes/s (%.1f Mbit/s)" % (
+        figures["replies_per_s"] or 0, rate, rate * 8 / 1e6))
     if figures["outages"]:
         lines.append("outages: %d, the longest %.3f s" % (
             figures["outages"], figures["longest_outage_seconds"]))
@@ -120,9 +118,3 @@ def summary(figures: Dict[str, Any]) -> List[str]:
                 title, "/".join("-" if us is None else "%.3f" % (us / 1e3)
                                 for us in times)))
     return lines
-
-
-def _rate(rate: Optional[float]) -> str:
-    if rate is None:
-        return "-"
-    return "%.0f" % rate if rate >= 100 else "%.1f" % rate

@@ -25,12 +25,16 @@ class RollingTest(TestCase):
     @unittest.skipUnless(rolling.find_haproxy(), "needs haproxy")
     def test_restarts_lose_nothing(self):
         """Each server is restarted twice, and every exchange is whole."""
-        run = subprocess.run(
+        process = subprocess.Popen(
             python(os.path.join(SCRIPTS, "rolling.py"), "--restarts", "4",
-                   "--seconds", "2"), timeout=5 * PATIENCE,
+                   "--seconds", "2"), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        output = run.stdout.decode()
-        self.assertEqual(run.returncode, 0, output)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        # which ends its servers and HAProxy, too, if it still runs
+        self.addCleanup(process.terminate)
+        output = process.communicate(timeout=5 * PATIENCE)[0].decode()
+        self.assertEqual(process.returncode, 0, output)
         for line in "restarts +4", "exchanges +[1-9].*", "failed +0":
             self.assertRegex(output, "(?m)^%s$" % line)
 

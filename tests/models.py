@@ -24,7 +24,7 @@ logger = logging.getLogger("echoserver")
 
 # More than the buffers of two sockets hold.  Its length and its repetition
 # share no factor with those of a buffer: a block out of place is noticed.
-STREAM = (os.urandom(1000003) * 17)[:16 << 20]
+STREAM = (os.urandom(1000003) * 10)[:9 << 20]
 
 # Nobody has an address of this network (RFC 1112, section 4).
 NOWHERE = "240.0.0.1"

@@ -49,7 +49,7 @@ class Drain:
     def test_large_message(self):
         """A message in flight arrives whole."""
         server = self.make(grace=PATIENCE)
-        server.peers.quiet_period = 0.15
+        server.peers.quiet_period = 0.06
         server.run_in_background()
         s = self.connect(server.server_address)
         sent = self.fill(s)
@@ -64,7 +64,7 @@ class Drain:
 
     def test_stream_without_rest(self):
         """It is reset, so that nobody takes a part for the whole."""
-        server = self.serve(grace=0.1)
+        server = self.serve(grace=0.04)
         s = self.connect(server.server_address)
         ends = []
 
@@ -88,18 +88,18 @@ class Drain:
 
     def test_cut_at_the_grace(self):
         """Who does not read is reset when the grace is over, and counted."""
-        server = self.serve(grace=0.1)
+        server = self.serve(grace=0.05)
         s, sent = self.stuff(server)
         closing = self.in_thread(server.server_close)
         with self.assertRaises(ConnectionResetError):
             while closing.is_alive() or select.select([], [s], [], 0)[1]:
-                select.select([], [s], [], 0.05)
+                select.select([], [s], [], 0.02)
                 sent = self.fill(s, sent)
         self.ended(closing)
         line = self.logged_end(s)
         self.assertRegex(line, "^INFO .* drain after")
         self.assertGreaterEqual(float(line.split(" after ")[1].split()[0]),
-                                0.1)
+                                0.05)
         if self.here:
             self.assertEqual(server.cut_short, 1)
 
@@ -262,7 +262,7 @@ class CutTest(ModelTestCase):
         """All return when it is done, and it is done once."""
         server = self.serve(grace=10 * PATIENCE)
         s = self.client(server)
-        server.peers.quiet_period = 0.2
+        server.peers.quiet_period = 0.05
         threads = [self.in_thread(lambda: [
             server.server_close(), self.assertEqual(len(server.peers), 0)])
             for _ in range(5)]

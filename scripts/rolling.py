@@ -178,7 +178,6 @@ class Rolling:
             started = monotonic()
             self.restart(self.restarts % 2)
             balancer.wait_healthy()
-            self.restarts += 1
             self.longest = max(self.longest, monotonic() - started)
 
     def restart(self, which: int) -> None:
@@ -191,6 +190,7 @@ class Rolling:
                                        % (status, log[-2000:]))
         old.close()
         self.servers[which] = Server(self.model, port=old.address[1])
+        self.restarts += 1
 
     def __str__(self) -> str:
         lines = ["%-28s%10s" % pair for pair in [

@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -116,16 +117,19 @@ class TableTest(unittest.TestCase):
         """Each is printed before the next point is measured; those of equal
         connections stand together, and ">" has its note."""
         printed = io.StringIO()
+        points = iter([measured("threads", 4, seen([[0.1]])), starving(),
+                       measured("threads", 8, seen([[0.1]]), memory=None)])
+        rows = iter(range(3))
 
-        def points():
-            for number, point in enumerate((
-                    measured("threads", 4, seen([[0.1]])), starving(),
-                    measured("threads", 8, seen([[0.1]]), memory=None))):
-                self.assertEqual(printed.getvalue().count(" 12 MB"), number)
-                yield point
+        def measure(*plan):
+            shown = re.findall("(?m)^(?:threads|pinned)  ", printed.getvalue())
+            self.assertEqual(len(shown), next(rows))
+            return next(points)
 
-        with contextlib.redirect_stdout(printed):
-            bench.show(points(), mock.Mock(json=None), [])
+        with contextlib.redirect_stdout(printed), \
+                mock.patch.object(bench, "measure", measure):
+            bench.main(["--connections", "4,8,16", "--idle", "",
+                        "--models", "threads"])
         lines = printed.getvalue().split("\n")
         self.assertEqual([line.split()[:2] for line in lines[4:8]], [
             ["threads", "4"], ["pinned", "4"], [], ["threads", "8"]])

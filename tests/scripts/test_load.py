@@ -15,7 +15,7 @@ SCRIPTS = os.path.join(ROOT, "scripts")
 sys.path.insert(0, SCRIPTS)
 try:
     from lab import tally
-    from lab.load import ENDLESS, Kind, Load
+    from lab.load import ENDLESS, RIGHT, Kind, Load
 finally:
     sys.path.remove(SCRIPTS)
 
@@ -95,6 +95,15 @@ class LoadTests(TestCase):
             how, problems = self.ends(answer, HELD)
             self.assertEqual(how, "wrong")
             self.assertRegex(problems[0], "held 1 .*: the reply is wrong")
+
+    def test_a_right_byte_too_early_is_seen(self):
+        """A reply is as long as what was sent, whatever comes next."""
+        offset = []
+        load = self.serve(lambda data: RIGHT[offset[0]:offset[0] + 65])
+        client, = load.add(HELD)
+        offset.append(client.offset)
+        load.run(PATIENCE)
+        self.assertEqual(dict(load.take_tally().ends), {"wrong": 1})
 
     def test_an_end_is_seen(self):
         """Before the reply, or in its midst."""

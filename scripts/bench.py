@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Measure the models of this folder on this host, and draw what they do.
 
     python3 scripts/bench.py --svg scripts/bench.svg

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Run every check on every Python that is found, and sum up.
 
     python3 scripts/check.py [PYTHON ...]

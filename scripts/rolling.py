@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Restart two servers in turn behind HAProxy, under load, and lose nothing.
 
     python3 scripts/rolling.py --restarts 20

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Prove, on this host, that the server holds: python3 scripts/soak.py
 
 Starts the server of this folder, as a program, on a free port of the loopback

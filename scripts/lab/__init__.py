@@ -5,5 +5,6 @@
     tally.py    what they have seen, and what of it is a fault
     beside.py   a load in a process of its own
     faults.py   rude peers
+    report.py   the table of soak.py
     chart.py    the chart of bench.py
 """

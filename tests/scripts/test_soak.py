@@ -14,6 +14,7 @@ SCRIPTS = os.path.join(ROOT, "scripts")
 sys.path.insert(0, SCRIPTS)
 try:
     import soak
+    from lab import report
     from lab.server import ask_models
 finally:
     sys.path.remove(SCRIPTS)
@@ -62,7 +63,7 @@ class SoakTest(TestCase):
 
     def visit(self, reply):
         """Return the row of ten clients of a server with such a reply."""
-        row = soak.Row("visit")
+        row = report.Row("visit")
         short = soak.Soak("threads", 1, 0)
         short.crowd = 10
         with short.server(program=CHANGED % reply) as server:
@@ -75,7 +76,7 @@ class SoakTest(TestCase):
         row = self.visit("lambda data: data.upper()[:-1] + b'a'")
         self.assertIn("  ! ping 1 after ", str(row))
         self.assertIn(": the reply is wrong", str(row))
-        words, status = soak.verdict([soak.Row("quiet"), row])
+        words, status = report.verdict([report.Row("quiet"), row])
         self.assertRegex(words, "^FAILED: [1-9][0-9]* bytes lost, 0 traceb")
         self.assertEqual(status, 1)
 
@@ -83,13 +84,13 @@ class SoakTest(TestCase):
         """The first is shown, and what clients miss is a loss."""
         row = self.visit("lambda data: 1 / 0")
         self.assertIn("ZeroDivisionError", str(row))
-        self.assertRegex(soak.verdict([row])[0],
+        self.assertRegex(report.verdict([row])[0],
                          "^FAILED: [0-9]+ bytes lost, 10 tracebacks, ")
 
     def stop(self, status=None):
         """Return the row of a server that is stopped under load, and that
         ends with another status, if one is given."""
-        row = soak.Row("stop")
+        row = report.Row("stop")
         short = soak.Soak("threads", 0, 0)
         wait = {"side_effect": lambda: status} if status is not None else {
             "autospec": True, "side_effect": soak.Server.wait}
@@ -106,7 +107,7 @@ class SoakTest(TestCase):
         """It is a problem."""
         row = self.stop(7)
         self.assertIn("exit status 7 after 1 stops: it should be", str(row))
-        self.assertEqual(soak.verdict([row])[1], 1)
+        self.assertEqual(report.verdict([row])[1], 1)
 
 
     def test_room_is_found(self):

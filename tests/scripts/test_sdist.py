@@ -18,7 +18,8 @@ def git_files():
     """Return the names of the project's files, or None without git."""
     if shutil.which("git") is None:
         return None
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT,
+    listed = subprocess.run(["git", "ls-files", "-co",
+                             "--exclude-standard"], cwd=ROOT,
                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     return set(listed.stdout.decode().split()) or None
 

@@ -313,7 +313,8 @@ class Soak:
             % (lines, 100 * cpu / seconds, seconds),
             "%d were served and %d turned away, the last %.2f s after it was "
             "over" % (tally.ends["done"], tally.ends["reset"], waited)]
-        if lines > seconds + 1:
+        # one a second, and one for each that was let in and cut
+        if lines > seconds + 1 + tally.ends["reset"]:
             row.problems.append("%d lines in the log" % lines)
 
     # Stopping.

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import unittest
 from unittest import mock
 
@@ -11,7 +12,7 @@ from echoserver.client.waiting import Loop
 
 from . import peers
 from .faces import ClientTestCase
-from .support import PATIENCE
+from .support import PATIENCE, until
 
 try:
     import pty
@@ -109,6 +110,18 @@ class IdleTests(ClientTestCase):
                                    "--idle", "0.01")
         self.assertEqual((code, out, err), (
             0, b"alive after all of them\n", []))
+
+    @unittest.skipUnless(hasattr(signal, "SIGQUIT"), "no SIGQUIT")
+    def test_state_so_far(self):
+        """SIGQUIT shows it once, on standard error."""
+        def script(connection):
+            connection.sendall(peers.take(connection, 12).upper())
+            os.kill(os.getpid(), signal.SIGQUIT)
+            until(lambda: " were alive, " in sys.stderr.getvalue(), "it")
+            peers.echo(connection)
+        code, out, err = self.here(*self.play(script), "--idle", "0.10")
+        self.assertEqual((code, len(err)), (0, 1))
+        self.assertRegex(err[0], "^0 s: of 1 connections 0 were alive, 0 cut$")
 
     def test_seconds_that_are_none(self):
         """2: each must be a number."""

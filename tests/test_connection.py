@@ -235,8 +235,9 @@ class ConnectionTests(TestCase):
             connection.echo(b"abc")
 
     def test_finish(self):
-        """The rest of the reply is read up to the end of the stream."""
-        connection = self.dial(peers.echo)
+        """The end is told, and the rest of the reply read up to its end."""
+        connection = self.dial(lambda connection: connection.sendall(
+            peers.take(connection, 4).upper()))
         self.assertEqual(connection.send(b"abc"), 3)
         self.assertEqual(connection.finish(), b"ABC")
         self.assertTrue(connection.closed)
@@ -318,6 +319,7 @@ class ConnectionTests(TestCase):
             with Connection(("name", 1), PATIENCE) as connection:
                 self.assertEqual(connection.echo(b"abc"), b"ABC")
                 self.assertEqual(connection.name, "name:1 (127.0.0.1)")
+                self.assertEqual(connection.address, ("name", 1))
 
     def test_dial_all_addresses_fail(self):
         """Where all fail, what says most is raised: an answer, then silence,

@@ -2,13 +2,14 @@
 
 For programs, as echoserver.Connection and echoserver.ConnectionPool:
 
-    connector.py    connecting, over all addresses of a name
-    channel.py      a socket, what is in flight, and what comes back
-    connection.py   both, with the waiting
+    waiting.py      code that waits, for one connection or for many
+    connecting.py   names, addresses, and the first one that answers
+    connection.py   one connection, what is in flight, and what comes back
     pool.py         connections that threads share
 
-The rest is ``python -m echoserver.client``, which begins in __main__.py and
-program.py: prompt.py for a terminal, pipe.py for a pipe, and for --count
-counting.py (with loop.py, caller.py, figures.py and report.py).  diagnosis.py
-has the words and exit codes that all share, output.py prints.
+The rest is ``python -m echoserver.client``, which begins in __main__.py, with
+the command line in program.py.  Its faces are prompt.py for a terminal, pipe.py
+for a pipe, counting.py (with report.py and figures.py) for --count, and
+silence.py for --idle.  diagnosis.py has the words and exit codes that all
+share, and output.py prints.
 """

@@ -131,7 +131,7 @@ class Count:
 
     @staticmethod
     async def _rest(connection: Optional[Connection], end: float) -> None:
-        """Wait until the end; raise what befalls the connection meanwhile."""
+        """Wait until the end; raise what becomes of the connection by then."""
         while perf_counter() < end:
             if (await ready(connection, READ, end) and connection is not None
                     and connection.receive() is not None):

@@ -422,6 +422,7 @@ class CountTests(ClientTestCase):
         code, out, err = self.slowly(*self.play(script), "-c", 30, "--json")
         figures = self.figures(out)
         self.assertGreater(figures["wait_p50_us"], 50000)
+        self.assertLess(figures["wait_max_us"], figures["seconds"] * 1e6)
         self.assertGreater(figures["wait_p50_us"], figures["rtt_p50_us"])
 
     def test_outage(self):

@@ -196,11 +196,12 @@ class TallyTests(unittest.TestCase):
 
 class ReportTests(unittest.TestCase):
 
-    def test_lines_of_progress(self):
-        """Each tells of the time since the last one."""
+    def lines(self, **options):
+        """Return the lines of progress of some seconds without a terminal."""
         tally = Tally()
-        args = argparse.Namespace(host="name", port=1, interval=0, quiet=False,
-                                  json=False, timestamps=False)
+        args = argparse.Namespace(**dict(
+            dict(host="name", port=1, interval=0, quiet=False, json=False,
+                 timestamps=False, size=64), **options))
         with tempfile.TemporaryFile("w+", encoding="ascii") as out, \
                 contextlib.redirect_stderr(io.StringIO()), \
                 contextlib.redirect_stdout(out):
@@ -212,6 +213,16 @@ class ReportTests(unittest.TestCase):
                     report.reply(number, seconds)
                 report.progress(now)
             out.seek(0)
-            self.assertEqual(out.read().splitlines(), [
-                "10 verified, 0 lost, 0 wrong, 10 replies/s, max 2.000 ms",
-                "108 verified, 0 lost, 0 wrong, 49 replies/s, max 4.000 ms"])
+            return [line for line in out.read().splitlines()
+                    if " bytes from " not in line]
+
+    def test_lines_of_progress(self):
+        """Each tells of the time since the last one."""
+        self.assertEqual(self.lines(), [
+            "10 verified, 0 lost, 0 wrong, 10 replies/s, max 2.000 ms",
+            "108 verified, 0 lost, 0 wrong, 49 replies/s, max 4.000 ms"])
+
+    def test_no_lines_of_progress(self):
+        """There are none beside one object, lines for each, or silence."""
+        for options in dict(json=True), dict(quiet=True), dict(interval=1):
+            self.assertEqual(self.lines(**options), [])

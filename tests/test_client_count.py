@@ -13,7 +13,7 @@ import time
 import unittest
 from unittest import mock
 
-from echoserver.client.counting import Count, message
+from echoserver.client.counting import Count
 from echoserver.client.report import Report
 from echoserver.client.waiting import Loop
 
@@ -31,32 +31,6 @@ try:
     import resource
 except ImportError:
     resource = None
-
-
-class MessageTests(unittest.TestCase):
-
-    def test_size(self):
-        """Any size can be had."""
-        for size in 1, 2, 64, 255, 256, 257, 10000:
-            for number in 0, 1, 25, 26, 10 ** 12:
-                self.assertEqual(len(message(number, size)), size)
-
-    def test_neighbours_differ(self):
-        """A stale reply is a wrong one, even with one byte."""
-        for number in range(1000):
-            self.assertNotEqual(message(number, 1).upper(),
-                                message(number + 1, 1).upper())
-
-    def test_all_differ(self):
-        """So is a reply to whichever other message."""
-        for size in 5, 64:
-            self.assertEqual(len({message(number, size).upper()
-                                  for number in range(20000)}), 20000)
-
-    def test_every_byte_is_sent(self):
-        """No byte value is spared, even in short messages."""
-        sent = b"".join(message(n, 8) for n in range(1, 257))
-        self.assertEqual(set(sent), set(range(256)))
 
 
 class CountTests(ClientTestCase):
@@ -141,9 +115,8 @@ class CountTests(ClientTestCase):
         code, out, err = self.count(
             *self.play(script), "-c", 100, "-n", 3, "--json")
         figures = self.figures(out)
-        self.assertEqual((code, err), (0, []))
-        self.assertEqual((figures["messages_sent"], figures["connections"]),
-                         (100, 3))
+        self.assertEqual((code, err, figures["messages_sent"],
+                          figures["connections"]), (0, [], 100, 3))
 
     def test_fewer_messages_than_connections(self):
         """The others have nothing to do."""
@@ -153,7 +126,7 @@ class CountTests(ClientTestCase):
 
     def test_large_messages(self):
         """What no buffer holds moves both ways at once."""
-        code, out, err = self.count(*self.play(peers.echo), "-c", 4, "-n", 2,
+        code, out, err = self.count(*self.play(peers.echo), "-c", 2, "-n", 2,
                                     "-s", 1 << 23)
         self.assertEqual((code, err), (0, []))
 
@@ -481,11 +454,9 @@ class CountTests(ClientTestCase):
         self.addCleanup(os.close, master)
         fcntl.ioctl(slave, termios.TIOCSWINSZ,
                     struct.pack("4H", 24, 30, 0, 0))
-        try:
-            process = self.client(*self.play(peers.echo), "-c", 0, "-i", 0,
-                                  stderr=slave)
-        finally:
-            os.close(slave)
+        process = self.client(*self.play(peers.echo), "-c", 0, "-i", 0,
+                              stderr=slave)
+        os.close(slave)
         shown = b""
         while shown.count(b"verified") < 2:
             self.readable(master, "progress, after %r" % shown)

@@ -1,4 +1,4 @@
-"""The figures of a counting run."""
+"""What a counting run sends, counts and shows."""
 
 import argparse
 import contextlib
@@ -8,6 +8,7 @@ import random
 import tempfile
 import unittest
 
+from echoserver.client.counting import message
 from echoserver.client.figures import Histogram, Tally
 from echoserver.client.report import Report, summary
 
@@ -17,6 +18,32 @@ def histogram(times):
     for seconds in times:
         result.add(seconds)
     return result
+
+
+class MessageTests(unittest.TestCase):
+
+    def test_size(self):
+        """Any size can be had."""
+        for size in 1, 2, 64, 255, 256, 257, 10000:
+            for number in 0, 1, 25, 26, 10 ** 12:
+                self.assertEqual(len(message(number, size)), size)
+
+    def test_neighbours_differ(self):
+        """A stale reply is a wrong one, even with one byte."""
+        for number in range(1000):
+            self.assertNotEqual(message(number, 1).upper(),
+                                message(number + 1, 1).upper())
+
+    def test_all_differ(self):
+        """So is a reply to whichever other message."""
+        for size in 5, 64:
+            self.assertEqual(len({message(number, size).upper()
+                                  for number in range(20000)}), 20000)
+
+    def test_every_byte_is_sent(self):
+        """No byte value is spared, even in short messages."""
+        sent = b"".join(message(n, 8) for n in range(1, 257))
+        self.assertEqual(set(sent), set(range(256)))
 
 
 class HistogramTests(unittest.TestCase):

@@ -36,8 +36,7 @@ class WrongEcho(ValueError):
     """What came back is not what was sent in upper case.
 
     Attributes: offset, where in the stream the first wrong byte is; sent and
-    got, up to 16 bytes from there on.  sent is empty where the server said
-    more than it was asked.
+    got, up to 16 bytes from there on; sent is empty where too much was said.
     """
 
     def __init__(self, offset: int, sent: bytes, got: bytes) -> None:
@@ -82,17 +81,16 @@ class Connection:
     then, or since a byte came; half_closed and closed, on this side.
     """
 
-    def __init__(self, address: Address, timeout: Optional[float] = None,
-                 connected: Optional[Tuple[socket.socket, str]] = None,
-                 ) -> None:
+    def __init__(
+            self, address: Address, timeout: Optional[float] = None,
+            connected: Optional[Tuple[socket.socket, str]] = None) -> None:
         self.address = address
         self.timeout = timeout
         self.half_closed = False
         self._socket, self.name = connected or block(
             connect(address, lookup(address), timeout))
-        # One bytearray and not a list of blocks: blocks of a few bytes each
-        # would cost many times their content, and a bytearray gives up its
-        # front without moving the rest.
+        # Not a list of blocks: those of a few bytes each would cost many times
+        # their content, and a bytearray gives up its front without a move.
         self._unanswered = bytearray()
         self._verified = 0
         self.asked_at = self._heard_at = perf_counter()

@@ -1,9 +1,8 @@
 """A connection to an uppercase echo server, with every byte compared.
 
-The protocol is a byte stream without frames: what comes back is what was sent
-with the ASCII letters in upper case.  A reply is as long as its request, so
-whoever remembers what is in flight can judge each byte as it comes, however
-the stream was split on its way, and without the server's help.
+What comes back is what was sent, with the ASCII letters in upper case.  A
+reply is as long as its request, so whoever remembers what is in flight can
+judge each byte as it comes, however the stream was split on its way.
 
 The socket never blocks.  A client that sends everything before it reads locks
 up with any echo as soon as the message outgrows the buffers of both kernels
@@ -56,29 +55,28 @@ class Connection:
         with Connection(("127.0.0.1", 8080), timeout=10) as connection:
             connection.echo(b"hello")       # returns b"HELLO"
 
-    address is what socket.create_connection takes.  All addresses of a name
-    are tried in the system's order, so localhost works whatever it means.
+    address is what socket.create_connection takes; all addresses of a name are
+    tried, so localhost works whatever it means.
 
     timeout, in seconds, limits the connecting to all of them together, and
     then every silence: a wait in which no byte moves.  It does not limit the
     whole of a long transfer, nor the resolver.  None or 0 is no limit.
 
-    Raises, here and in every method, OSErrors of the standard library:
-    socket.gaierror for a name, ConnectionRefusedError and its like for a
-    connection, ConnectionResetError for a cut one, ConnectionError itself
-    where the server ended the stream before its reply, and TimeoutError for
-    both timeouts (never socket.timeout, which was not one before Python 3.10).
-    WrongEcho is the ValueError beside them.
+    Every method raises OSErrors of the standard library: socket.gaierror for a
+    name, ConnectionRefusedError and its like, ConnectionResetError for a cut,
+    ConnectionError itself where the server ended the stream before its reply,
+    and TimeoutError for both timeouts (socket.timeout is not one before Python
+    3.10).  WrongEcho is the ValueError beside them.
 
     A connection serves one thread at a time.  Methods for the caller: echo(),
     finish(), is_stale() and close(), also at the end of a with block; for one
     that waits by itself send(), receive(), half_close() and fileno().  A task
     of a Loop makes it of what connect() has returned, and uses exchange().
 
-    Attributes: address, and name, the same as text; timeout, which may be
-    changed at any time; in_flight, the number of bytes without their reply;
-    asked_at, when the first of those was sent; silence, the seconds since
-    then, or since a byte came; half_closed and closed, on this side.
+    Attributes: address, and name, the same as text; timeout, may be changed;
+    in_flight, the number of bytes without their reply; asked_at, when the
+    first of those was sent; silence, the seconds since then, or since a byte
+    came; half_closed and closed, on this side.
     """
 
     def __init__(
@@ -152,7 +150,10 @@ class Connection:
         while rest or self._unanswered:
             if rest:
                 rest = rest[self.send(rest):]
-            part = await self._next(READ | WRITE if rest else READ)
+            if not await ready(self, READ | WRITE if rest else READ,
+                               perf_counter() + (self._timeout or math.inf)):
+                raise self.fell_silent()
+            part = self.receive()
             if part == b"":
                 raise self.ended_early()
             parts.append(part or b"")
@@ -162,20 +163,16 @@ class Connection:
         """Say that no more will be sent; return the reply up to its end, and
         close the connection, whatever happens."""
         parts: List[bytes] = []
+        part: Optional[bytes] = None
         with self:
             self.half_close()
-            part = block(self._next(READ))
             while part != b"":
+                if not is_ready(self, READ, perf_counter() + (
+                        self._timeout or math.inf)):
+                    raise self.fell_silent()
+                part = self.receive()
                 parts.append(part or b"")
-                part = block(self._next(READ))
         return b"".join(parts)
-
-    async def _next(self, events: int) -> Optional[bytes]:
-        """Return receive(), when ready for one of events."""
-        end = perf_counter() + (self.timeout or math.inf)
-        if not await ready(self, events, end):
-            raise self.fell_silent()
-        return self.receive()
 
     def retransmissions(self) -> Optional[int]:
         """Return how many segments were sent again, None if unknown."""
@@ -197,15 +194,19 @@ class Connection:
 
     def send(self, data: Union[bytes, memoryview]) -> int:
         """Send as much of data as goes without waiting; return how much."""
-        if not self._unanswered:
+        data = data[:BLOCK]
+        before = len(self._unanswered)
+        self._unanswered += data
+        if not before:
             self.asked_at = perf_counter()
-        count = self._try(self._socket.send, data[:BLOCK]) or 0
-        self._unanswered += data[:count]
+        count = self._try(self._socket.send, data) or 0
+        if count < len(data):
+            del self._unanswered[before + count:]
         return count
 
     def receive(self) -> Optional[bytes]:
         """Return what has come, compared; None for nothing yet, b"" at the
-        end of the stream, as RawIOBase.read() does."""
+        end of the stream."""
         # A little more, so that a server that says too much is caught at once.
         data: Optional[bytes] = self._try(
             self._socket.recv, min(len(self._unanswered), BLOCK) + EXCERPT)

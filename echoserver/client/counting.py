@@ -116,8 +116,9 @@ class Count:
                     self._tally.unanswered.add(number)
                     if connection is None:
                         connection = await self._connect(places)
-                    await self._ask(connection, number,
-                                    due if is_late else began)
+                    await connection.exchange(message(number, args.size))
+                    self._succeed(number, self._loop.now - connection.asked_at,
+                                  self._loop.now - (due if is_late else began))
                 except (OSError, WrongEcho) as error:
                     if connection is not None:
                         self._drop(connection)
@@ -143,15 +144,11 @@ class Count:
         self._tally.connects.add(perf_counter() - start)
         return Connection(self._address, self._args.timeout, connected)
 
-    async def _ask(self, connection: Connection, number: int,
-                   due: float) -> None:
-        """Make the round trip that was due at that time."""
-        await connection.exchange(message(number, self._args.size))
-        seconds = self._loop.now - connection.asked_at
+    def _succeed(self, number: int, seconds: float, waited: float) -> None:
         self._tally.succeed(self._loop.now)
         self._tally.times.add(seconds)
         if self._args.interval:
-            self._tally.waits.add(self._loop.now - due)
+            self._tally.waits.add(waited)
         self._report.reply(number, seconds)
 
     def _fail(self, error: Exception, number: int, began: float) -> None:

@@ -10,6 +10,7 @@ Times are seconds of time.perf_counter(), in the whole client: a clock that
 never goes back, and fine enough on every system for a round trip.
 """
 
+import math
 import os
 import select
 import selectors
@@ -96,6 +97,7 @@ class Loop:
         # What each task waits for: file and events, and the end of the wait.
         self._files: Dict[Task, Tuple[Any, int]] = {}
         self._ends: Dict[Task, float] = {}
+        self._soonest = math.inf                # not later than any end
         self._tasks: Dict[int, Task] = {}       # by descriptor
         self._selector = selectors.DefaultSelector()
         self._poller: Any = self
@@ -135,7 +137,9 @@ class Loop:
         """Run task, a new one for instance, up to where it waits next."""
         file, events = None, 0
         try:
-            file, events, self._ends[task] = task.send(answer)
+            file, events, end = task.send(answer)
+            self._ends[task] = end
+            self._soonest = min(self._soonest, end)
         except StopIteration:
             self._ends.pop(task, None)
         old = self._files.get(task, (None, 0))
@@ -155,15 +159,20 @@ class Loop:
                 if due <= self.now:
                     tick()
                     due = self.now + self.tick
-                end = min(due, min(self._ends.values()))
+                end = min(due, self._soonest)
                 found = self._poller.poll(max(end - perf_counter(), 0))
                 self.now = perf_counter()
                 for fd, _ in found:
                     self.resume(self._tasks[fd], True)
-                if end <= self.now:
-                    for task, end in list(self._ends.items()):
-                        if end <= self.now:
-                            self.resume(task, False)
+                if self._soonest <= self.now:
+                    self._wake_up()
         finally:
             for task in self._ends:
                 task.close()
+
+    def _wake_up(self) -> None:
+        """Resume the tasks whose time is over."""
+        for task, end in list(self._ends.items()):
+            if end <= self.now:
+                self.resume(task, False)
+        self._soonest = min(self._ends.values(), default=math.inf)

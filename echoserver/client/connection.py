@@ -200,8 +200,7 @@ class Connection:
         if not before:
             self.asked_at = perf_counter()
         count = self._try(self._socket.send, data) or 0
-        if count < len(data):
-            del self._unanswered[before + count:]
+        del self._unanswered[before + count:]
         return count
 
     def receive(self) -> Optional[bytes]:

@@ -290,6 +290,7 @@ class ModelTestCase(TestCase):
         sent = self.fill(s)
         while select.select([], [s], [], 0.02)[1]:
             sent = self.fill(s, sent)
+        self.assertTrue(s.recv(1, socket.MSG_PEEK))     # it has begun
         return s, sent
 
     def reset(self, s):

@@ -64,7 +64,9 @@ class Drain:
 
     def test_stream_without_rest(self):
         """It is reset, so that nobody takes a part for the whole."""
-        server = self.serve(grace=0.04)
+        server = self.make(grace=0.04)
+        server.peers.quiet_period = PATIENCE    # it may stand still for long
+        server.run_in_background()
         s = self.connect(server.server_address)
         ends = []
 

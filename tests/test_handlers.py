@@ -188,10 +188,8 @@ class Handlers:
                 return Dead(fileno=request.detach()), client_address
 
         server = self.serve(cls=Server)
-        s = self.connect(server.server_address)
-        s.sendall(b"hello")
-        self.rest(s)
-        self.assertRegex(self.logged_end(s), "reset after")
+        self.breaks(server)
+        self.logged("reset after")
         self.assertEqual(self.log("Traceback"), [])
 
     # Hooks.

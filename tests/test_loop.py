@@ -12,7 +12,7 @@ from echoserver.models import MODELS
 from echoserver.server.loop import Loop, Selector
 
 from .models import STREAM, ModelTestCase, needs_fork
-from .support import PATIENCE, TestCase, not_inherited
+from .support import PATIENCE, TestCase, not_inherited, until
 
 
 class Spy(Selector):
@@ -170,6 +170,8 @@ class OtherSystemsTest(ModelTestCase):
             for name, cls in MODELS.items():
                 if name == "blocking":
                     continue    # where nobody is served meanwhile
+                # one of them forks
+                until(lambda: threading.active_count() == 1, "threads to end")
                 with mock.patch.object(Loop, "poller_class", poller_class):
                     server = self.serve(cls=cls)
                 s = self.connect(server.server_address, window=4096)

@@ -182,17 +182,21 @@ workers.CUT_TIMEOUT = 0.05"""
         """It is started again, and no faster than once in the interval."""
         process, address = self.start_server(
             "--workers", "1", bufsize=0, prelude=self.HURRY + """
-import time
+import os, sys, time
 from echoserver import ThreadingEchoServer
 def adopt(self, listener):
-    raise OSError("no luck at %.3f" % time.monotonic())
-ThreadingEchoServer.adopt = adopt""")
+    raise OSError("no luck")
+def fork(fork=os.fork):
+    sys.stderr.write("fork at %.3f\\n" % time.monotonic())
+    return fork()
+ThreadingEchoServer.adopt, os.fork = adopt, fork""")
         log, times = "", []
         while len(times) < 3:
             log += self.read_line(process.stderr).decode()
-            times = [float(time) for time in re.findall("luck at (.*)", log)]
+            times = [float(time) for time in re.findall("fork at (.*)", log)]
         for earlier, later in zip(times, times[1:]):
-            self.assertGreater(later - earlier, 0.05)
+            self.assertGreater(later - earlier, 0.09)
+        self.assertIn("a worker cannot serve: no luck", log)
         self.assertIn("ended with exit status 1; starting another", log)
 
     def test_limit(self):

@@ -313,7 +313,8 @@ class LogTests(ProgramTestCase):
         self.assertEqual(self.receive(second, 6), b"SECOND")
         second.close()
         code, lines = self.outcome(process, signal.SIGTERM)
-        self.assertIn(" WARNING at the limit of 1 connections", lines[0])
+        self.assertIn(" WARNING at the limit of 1 connections; others wait",
+                      "\n".join(lines))
 
     def test_log_of_the_idle_timeout(self):
         """--idle-timeout ends who says nothing, and says so."""

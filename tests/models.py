@@ -17,14 +17,20 @@ from echoserver.models import MODELS
 
 from .support import PATIENCE, TestCase, until
 
-__all__ = ["NOWHERE", "ModelTestCase", "STREAM", "every_model", "needs_fork",
-           "needs_ipv6", "posix_only"]
+__all__ = ["NOWHERE", "ModelTestCase", "every_model", "needs_fork",
+           "needs_ipv6", "posix_only", "stream"]
 
 logger = logging.getLogger("echoserver")
 
 # More than the buffers of two sockets hold.  Its length and its repetition
 # share no factor with those of a buffer: a block out of place is noticed.
 STREAM = (os.urandom(1000003) * 10)[:9 << 20]
+
+
+def stream(count):
+    """Return the first bytes of STREAM, said again and again."""
+    return (STREAM * (count // len(STREAM) + 1))[:count]
+
 
 # Nobody has an address of this network (RFC 1112, section 4).
 NOWHERE = "240.0.0.1"
@@ -272,7 +278,7 @@ class ModelTestCase(TestCase):
                 sender.join(PATIENCE)
 
     def fill(self, s, sent=0):
-        """Send of STREAM, from sent on, what goes now; return sent then."""
+        """Send of stream(), from sent on, what goes now; return sent then."""
         s.settimeout(0)
         try:
             while True:

@@ -15,8 +15,8 @@ from echoserver import EchoHandler
 from echoserver.models import MODELS
 from echoserver.server import drain
 
-from .models import (STREAM, ModelTestCase, every_model, needs_fork,
-                     needs_ipv6)
+from .models import (ModelTestCase, every_model, needs_fork, needs_ipv6,
+                     stream)
 from .support import PATIENCE, until
 
 
@@ -29,10 +29,10 @@ class Drain:
         server = self.serve()
         clients = [self.client(server) for _ in range(5)]
         for s in clients:
-            s.sendall(STREAM[:10000])
+            s.sendall(stream(10000))
         server.server_close()
         for s in clients:
-            self.ends(s, data=STREAM[:10000].upper())
+            self.ends(s, data=stream(10000).upper())
             self.assertRegex(self.logged_end(s), "drain after")
         with self.assertRaises(ConnectionRefusedError):
             self.connect(server.server_address)
@@ -60,7 +60,7 @@ class Drain:
         reply.append(data)
         self.ended(closing)
         self.assertEqual((end, sum(map(len, reply))), ("eof", sent))
-        self.assertTrue(b"".join(reply) == STREAM[:sent].upper())
+        self.assertTrue(b"".join(reply) == stream(sent).upper())
 
     def test_stream_without_rest(self):
         """It is reset, so that nobody takes a part for the whole."""
@@ -128,11 +128,11 @@ class Drain:
         looked at, too."""
         server = self.serve(grace=10 * PATIENCE)
         s = self.connect(server.server_address, window=4096)
-        s.sendall(STREAM[:300000])
-        self.assertEqual(s.recv(1), STREAM[:1].upper())
+        s.sendall(stream(300000))
+        self.assertEqual(s.recv(1), stream(1).upper())
         closing = self.in_thread(server.server_close)
         until(server.is_ending, "the drain")
-        self.ends(s, data=STREAM[1:300000].upper())
+        self.ends(s, data=stream(300000)[1:].upper())
         self.ended(closing)
 
     def test_server_that_never_served(self):

@@ -9,7 +9,7 @@ import unittest
 
 from echoserver import EchoHandler
 
-from .models import STREAM, ModelTestCase, every_model
+from .models import ModelTestCase, every_model, stream
 from .support import PATIENCE, until
 
 SIZES = [0, 1, 31, 4 << 10, 256 << 10, 4 << 20, 9 << 20]
@@ -23,7 +23,7 @@ class Echo:
         server = self.serve()
         for size in SIZES:
             with self.subTest(size):
-                data = (STREAM * (size // len(STREAM) + 1))[:size]
+                data = stream(size)
                 reply, end = self.exchange(server, data)
                 self.assertEqual((len(reply), end), (size, "eof"))
                 self.assertTrue(reply == data.upper(), "a wrong echo")
@@ -41,10 +41,10 @@ class Echo:
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for c in b"one byte at a time":
             self.asks(s, bytes([c]))
-        for c in STREAM[:200]:
+        for c in stream(200):
             s.sendall(bytes([c]))
         reply = b"".join(s.recv(1) for _ in range(200))
-        self.assertEqual(reply, STREAM[:200].upper())
+        self.assertEqual(reply, stream(200).upper())
 
     def test_pipelining(self):
         """Messages sent before the first is answered come back in order."""
@@ -74,7 +74,7 @@ class Echo:
         s.shutdown(socket.SHUT_WR)
         data, end = self.rest(s)
         self.assertEqual((len(data), end), (sent, "eof"))
-        self.assertTrue(data == (STREAM * 2)[:sent].upper(), "a wrong echo")
+        self.assertTrue(data == stream(sent).upper(), "a wrong echo")
 
     def test_peers_that_do_not_read(self):
         """They delay nobody, though they send all that goes."""

@@ -11,7 +11,7 @@ from echoserver.server.connections import Connections
 from echoserver.server.handler import Peer
 from echoserver.server.loop import Loop
 
-from .models import STREAM, ModelTestCase, every_model, needs_fork
+from .models import ModelTestCase, every_model, needs_fork, stream
 from .support import PATIENCE, until
 
 # A larger one opens in steps that take a slow reader long.
@@ -58,7 +58,7 @@ class Idle:
         data, end = self.rest(slow)
         got.append(data)
         self.assertEqual((sum(map(len, got)), end), (sent, "eof"))
-        self.assertTrue(b"".join(got) == STREAM[:sent].upper())
+        self.assertTrue(b"".join(got) == stream(sent).upper())
 
     def test_idle_timeout_beyond_measure(self):
         """It is as good as never."""

@@ -11,7 +11,7 @@ from echoserver import EchoServer
 from echoserver.models import MODELS
 from echoserver.server.loop import Loop, Selector
 
-from .models import STREAM, ModelTestCase, needs_fork
+from .models import ModelTestCase, needs_fork, stream
 from .support import PATIENCE, TestCase, not_inherited, until
 
 
@@ -178,7 +178,7 @@ class OtherSystemsTest(ModelTestCase):
                 sent = self.fill(s)
                 self.answers(server)
                 self.assertTrue(self.receive(s, sent)
-                                == STREAM[:sent].upper())
+                                == stream(sent).upper())
                 server.server_close()
                 self.ends(s)
 

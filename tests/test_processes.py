@@ -187,7 +187,7 @@ from echoserver import ThreadingEchoServer
 def adopt(self, listener):
     raise OSError("no luck")
 def fork(fork=os.fork):
-    sys.stderr.write("fork at %.3f\\n" % time.monotonic())
+    print("fork at %.3f" % time.monotonic(), file=sys.stderr, flush=True)
     return fork()
 ThreadingEchoServer.adopt, os.fork = adopt, fork""")
         log, times = "", []

@@ -15,7 +15,7 @@ from unittest import mock
 
 from echoserver.client.counting import Count
 from echoserver.client.report import Report
-from echoserver.client.waiting import Loop
+from echoserver.client.waiting import Tasks
 
 from . import peers
 from .faces import ClientTestCase, at_rest
@@ -37,7 +37,7 @@ class CountTests(ClientTestCase):
 
     def setUp(self):
         super().setUp()
-        for where, what, seconds in ((Loop, "tick", 0.02),
+        for where, what, seconds in ((Tasks, "tick", 0.02),
                                      (Report, "line_interval", 0.01),
                                      (Count, "last_reply_timeout", 0.05)):
             patch = mock.patch.object(where, what, seconds)

@@ -8,7 +8,7 @@ import sys
 import unittest
 from unittest import mock
 
-from echoserver.client.waiting import Loop
+from echoserver.client.waiting import Tasks
 
 from . import peers
 from .faces import ClientTestCase
@@ -36,7 +36,7 @@ class IdleTests(ClientTestCase):
 
     def setUp(self):
         super().setUp()
-        patch = mock.patch.object(Loop, "tick", 0.02)
+        patch = mock.patch.object(Tasks, "tick", 0.02)
         patch.start()
         self.addCleanup(patch.stop)
 

@@ -71,7 +71,7 @@ class Connection:
     A connection serves one thread at a time.  Methods for the caller: echo(),
     finish(), is_stale() and close(), also at the end of a with block; for one
     that waits by itself send(), receive(), half_close() and fileno().  A task
-    of a Loop makes it of what connect() has returned, and uses exchange().
+    of many makes it of what connect() has returned, and uses exchange().
 
     Attributes: address, and name, the same as text; timeout, may be changed;
     in_flight, the number of bytes without their reply; asked_at, when the

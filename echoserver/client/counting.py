@@ -1,6 +1,6 @@
 """Round trips, counted and measured: the --count of the client program.
 
-Each connection has a task, in one loop, that makes one round trip after the
+Each connection has a task, in one thread, that makes one round trip after the
 other.  A connection is kept for as long as it lasts, and between two messages
 too: who cuts idle connections is one of the questions that this program is
 asked.  One that fails is counted and told, and the next message connects
@@ -21,7 +21,7 @@ from .connection import Connection, WrongEcho
 from .diagnosis import OK, diagnose
 from .figures import Tally
 from .report import Report
-from .waiting import READ, Loop, ready
+from .waiting import READ, Tasks, ready
 
 __all__ = ["Count", "message", "run"]
 
@@ -44,8 +44,8 @@ def message(number: int, size: int) -> bytes:
 
 def run(args: argparse.Namespace) -> int:
     """Make the round trips that args ask for; return the exit code."""
-    with Loop() as loop:
-        return Count(args, loop).run()
+    with Tasks() as tasks:
+        return Count(args, tasks).run()
 
 
 class Count:
@@ -60,15 +60,15 @@ class Count:
     failure_pause = 0.01
     last_reply_timeout = 0.5
 
-    def __init__(self, args: argparse.Namespace, loop: Loop) -> None:
+    def __init__(self, args: argparse.Namespace, tasks: Tasks) -> None:
         self._args = args
         self._address = args.host, args.port
-        self._loop = loop
+        self._tasks = tasks
         self._tally = Tally()
         self._report = Report(args, self._tally)
         self._code = OK
         self._claimed = 0           # messages, by number
-        self._start = loop.now
+        self._start = tasks.now
 
     def run(self) -> int:
         """Return the exit code, after the summary."""
@@ -77,18 +77,18 @@ class Count:
             self._start = perf_counter()
             self._deadline = self._start + (self._args.deadline or math.inf)
             for _ in range(self._args.connections):
-                self._loop.resume(self._work(places))
-            self._loop.run(self._tick)
+                self._tasks.resume(self._work(places))
+            self._tasks.run(self._tick)
         except (socket.gaierror, TimeoutError, MemoryError) as error:
             self._note(error)
-        self._report.summary(self._figures(), self._loop.signal > 0)
-        return 128 + self._loop.signal if self._loop.signal else self._code
+        self._report.summary(self._figures(), self._tasks.signal > 0)
+        return 128 + self._tasks.signal if self._tasks.signal else self._code
 
     def _tick(self) -> None:
         now = perf_counter()
         self._report.progress(now - self._start)
-        if self._loop.is_asked:
-            self._loop.is_asked = False
+        if self._tasks.is_asked:
+            self._tasks.is_asked = False
             self._report.so_far(self._figures())
         if now >= self._deadline + self.last_reply_timeout:
             raise TimeoutError("%s did not answer before the --deadline; "
@@ -117,8 +117,9 @@ class Count:
                     if connection is None:
                         connection = await self._connect(places)
                     await connection.exchange(message(number, args.size))
-                    self._succeed(number, self._loop.now - connection.asked_at,
-                                  self._loop.now - (due if is_late else began))
+                    now = self._tasks.now
+                    self._succeed(number, now - connection.asked_at,
+                                  now - (due if is_late else began))
                 except (OSError, WrongEcho) as error:
                     if connection is not None:
                         self._drop(connection)
@@ -145,7 +146,7 @@ class Count:
         return Connection(self._address, self._args.timeout, connected)
 
     def _succeed(self, number: int, seconds: float, waited: float) -> None:
-        self._tally.succeed(self._loop.now)
+        self._tally.succeed(self._tasks.now)
         self._tally.times.add(seconds)
         if self._args.interval:
             self._tally.waits.add(waited)

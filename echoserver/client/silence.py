@@ -15,24 +15,24 @@ from .connecting import Place, connect, lookup
 from .connection import Connection, WrongEcho
 from .diagnosis import OK, diagnose
 from .output import Progress, put, stamped, tell
-from .waiting import READ, Loop, ready
+from .waiting import READ, Tasks, ready
 
 __all__ = ["run"]
 
 
 def run(args: argparse.Namespace) -> int:
     """Try the silences that args name; return the exit code."""
-    with Loop() as loop:
-        return Probe(args, loop).run()
+    with Tasks() as tasks:
+        return Probe(args, tasks).run()
 
 
 class Probe:
     """One idle probe: what has become of each silence, and how it is told."""
 
-    def __init__(self, args: argparse.Namespace, loop: Loop) -> None:
+    def __init__(self, args: argparse.Namespace, tasks: Tasks) -> None:
         self._args = args
         self._address = args.host, args.port
-        self._loop = loop
+        self._tasks = tasks
         self._code = OK
         self._progress = Progress()
         self._alive: List[float] = []
@@ -40,16 +40,16 @@ class Probe:
 
     def run(self) -> int:
         """Return the exit code, after the summary."""
-        start = self._loop.now
+        start = self._tasks.now
         try:
             places = lookup(self._address)
             for seconds in self._args.idle:
-                self._loop.resume(self._try(places, seconds))
-            self._loop.run(lambda: self._show(self._loop.now - start))
+                self._tasks.resume(self._try(places, seconds))
+            self._tasks.run(lambda: self._show(self._tasks.now - start))
         except (socket.gaierror, MemoryError) as error:
             self._note(error)
         self._summarize()
-        return 128 + self._loop.signal if self._loop.signal else self._code
+        return 128 + self._tasks.signal if self._tasks.signal else self._code
 
     async def _try(self, places: List[Place], seconds: float) -> None:
         timeout, begun = self._args.timeout, 0.0
@@ -57,13 +57,13 @@ class Probe:
             with Connection(self._address, timeout, await connect(
                     self._address, places, timeout)) as connection:
                 await connection.exchange(b"before %g s" % seconds)
-                begun = self._loop.now
+                begun = self._tasks.now
                 if (await ready(connection, READ, begun + seconds)
                         and connection.receive() is not None):
                     raise connection.ended_early()
                 await connection.exchange(b"after %g s" % seconds)
         except (OSError, WrongEcho) as error:
-            self._note(error, seconds, begun and self._loop.now - begun)
+            self._note(error, seconds, begun and self._tasks.now - begun)
         else:
             self._alive.append(seconds)
             self._say("silent for %g s: alive" % seconds)
@@ -90,8 +90,8 @@ class Probe:
     def _show(self, seconds: float) -> None:
         text = "%.0f s: of %d connections %d were alive, %d cut" % (
             seconds, len(self._args.idle), len(self._alive), len(self._cut))
-        if self._loop.is_asked:
-            self._loop.is_asked = False
+        if self._tasks.is_asked:
+            self._tasks.is_asked = False
             self._progress.erase(True)
             tell(text)
         elif not self._args.quiet:
@@ -99,7 +99,7 @@ class Probe:
 
     def _summarize(self) -> None:
         """Print the longest silence that was borne, the shortest that not."""
-        self._progress.erase(self._loop.signal > 0)
+        self._progress.erase(self._tasks.signal > 0)
         shortest = min(self._cut, default=None)
         longest = max((seconds for seconds in self._alive if shortest is None
                        or seconds < shortest), default=None)

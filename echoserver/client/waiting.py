@@ -1,8 +1,8 @@
 """Code that waits, written once, for one connection and for many.
 
 What waits is a coroutine: it says what for, and is resumed when that is ready
-or its time is over.  block() drives one and blocks, as a Connection does.  A
-Loop drives many, in one thread: with a thread for each connection, an
+or its time is over.  block() drives one and blocks, as a Connection does.
+Tasks are many, driven in one thread: with a thread for each connection, an
 instrument measures the switches between its own threads.  While a coroutine
 runs nothing else does, so there is nothing to lock.
 
@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import (Any, Callable, Coroutine, Dict, Generator, List, Optional,
                     Tuple, TypeVar)
 
-__all__ = ["LONGEST_WAIT", "Loop", "READ", "Task", "WRITE", "block",
+__all__ = ["LONGEST_WAIT", "READ", "Task", "Tasks", "WRITE", "block",
            "checked_limit", "is_ready", "ready"]
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -77,8 +77,8 @@ def block(task: "Coroutine[Any, bool, _T]") -> _T:
         task.close()
 
 
-class Loop:
-    """Run many tasks, in a with statement, and mind the signals.
+class Tasks:
+    """Many tasks, run in a with statement, and the signals meanwhile.
 
     Attributes: running, which ends run() when it is made false; now, when the
     last wait ended: what was ready then was so by that time, however long its
@@ -98,7 +98,7 @@ class Loop:
         self._files: Dict[Task, Tuple[Any, int]] = {}
         self._ends: Dict[Task, float] = {}
         self._soonest = math.inf                # not later than any end
-        self._tasks: Dict[int, Task] = {}       # by descriptor
+        self._by_descriptor: Dict[int, Task] = {}
         self._selector = selectors.DefaultSelector()
         self._poller: Any = self
         if hasattr(select, "epoll"):
@@ -110,7 +110,7 @@ class Loop:
             for name, number in vars(signal).items()
             if name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGINFO")}
 
-    def __enter__(self) -> "Loop":
+    def __enter__(self) -> "Tasks":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -148,7 +148,8 @@ class Loop:
             if old[0] is not None:
                 self._selector.unregister(old[0])
             if file is not None:
-                self._tasks[self._selector.register(file, events).fd] = task
+                key = self._selector.register(file, events)
+                self._by_descriptor[key.fd] = task
 
     def run(self, tick: Callable[[], Any]) -> None:
         """Run until all tasks have ended, or running is false; then end
@@ -163,7 +164,7 @@ class Loop:
                 found = self._poller.poll(max(end - perf_counter(), 0))
                 self.now = perf_counter()
                 for fd, _ in found:
-                    self.resume(self._tasks[fd], True)
+                    self.resume(self._by_descriptor[fd], True)
                 if self._soonest <= self.now:
                     self._wake_up()
         finally:

@@ -195,11 +195,16 @@ class Panel:
         firsts = [(number, point) for number, _, points in self.series
                   for point in [each for each in points
                                 if each["unanswered"]][:1]]
-        return [label("%d of %d got no answer" % (point["unanswered"],
-                                                  point["connections"]),
-                      self.x(point["connections"]) - 9,
-                      self.y(point[self.value]) + 4, "note f%d" % number,
-                      "end") for number, point in firsts]
+        middle = (self.left + self.right) / 2
+        return [label("%d of %d unanswered" % (point["unanswered"],
+                                               point["connections"]),
+                      self.x(point["connections"]),
+                      # the lines meet: one is above, the next below
+                      self.y(point[self.value]) + (16 if index % 2 else -9),
+                      "note f%d" % number,
+                      "start" if self.x(point["connections"]) < middle
+                      else "end")
+                for index, (number, point) in enumerate(firsts)]
 
     def names(self) -> List[str]:
         """Write each model's name at the end of its line."""

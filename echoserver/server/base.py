@@ -12,10 +12,8 @@ shutdown_request, close_request; each may be overridden.
 """
 
 import functools
-import logging
 import socket
 import socketserver
-import sys
 import threading
 from time import monotonic
 from typing import Any, Optional, Tuple, Type, TypeVar
@@ -26,15 +24,11 @@ from .connections import Connections
 from .drain import drain
 from .handler import EchoHandler, Peer, delayed, uses_turns
 from .loop import Loop
-from .serving import finish, reason_of, serve
+from .serving import finish, serve, tell_error
 from .system import ACCEPTED_INHERIT, REUSE_ADDRESS, limit_wait
 from .timekeeper import keeping_time
 
 __all__ = ["EchoServer"]
-
-logger = logging.getLogger("echoserver")
-
-LINGER_TIMEOUT = 1.0    # seconds for which unread input is read at a close
 
 Self = TypeVar("Self", bound="EchoServer")
 
@@ -50,8 +44,6 @@ class EchoServer(socketserver.TCPServer):
     - shutdown(), which also waits for serve_forever() to end
     - server_close(), which drains; leaving a with block calls it
 
-    Methods that may be overridden: those of socketserver.TCPServer.
-
     Class variables that may be overridden, or given as keywords:
 
     - max_connections: open at the same time; others wait in the kernel's
@@ -61,9 +53,8 @@ class EchoServer(socketserver.TCPServer):
     - delay: seconds before each reply, as a slow disk or database would take;
       a handler with its own handle() is not delayed
 
-    Instance variables: peers, the Connections, a dict of accepted socket ->
-    Peer; loop and acceptor, its other parts; turns, whether its handlers do
-    nothing but call Peer.turn(); server_address, the real one.
+    Instance variables: peers (Connections), loop and acceptor, its parts;
+    turns, whether its handlers do nothing but call Peer.turn().
 
     ValueError is raised for an option that makes no sense, OSError when the
     address cannot be listened on (socket.gaierror for a name).
@@ -254,24 +245,12 @@ class EchoServer(socketserver.TCPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Tell what a peer did (in its log line) from our bug (traceback)."""
-        error = sys.exc_info()[1]
-        peer = self.peers.get(request) or Peer(request, client_address)
-        reason = reason_of(error, request)
-        if isinstance(error, MemoryError):
-            self.acceptor.complain("%s: out of memory", peer)
-        elif not reason:
-            logger.exception("%s: unexpected error", peer)
-        peer.ends(reason or "error")
+        tell_error(self, request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         """End our side, read what is unread, and close; or reset, where an
         end of stream would pass for the end of a whole reply."""
-        peer = self.peers.get(request)
-        if peer is not None and peer.incomplete:
-            self.peers.reset(peer, "error")
-        # With its input read to the end, close() alone does all of it.
-        if peer is None or not (peer.aborted or peer.at_end):
-            finish(request, 0 if self.loop.in_thread() else LINGER_TIMEOUT)
+        finish(self, request)
         self.close_request(request)
 
     def close_request(self, request: Any) -> None:

@@ -8,6 +8,7 @@ shutdown_request(), another one.
 import errno
 import logging
 import socket
+import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -16,7 +17,7 @@ from .handler import Buffer, Peer
 if TYPE_CHECKING:
     from .base import EchoServer
 
-__all__ = ["finish", "reason_of", "report_error", "serve", "take_turn"]
+__all__ = ["finish", "report_error", "serve", "take_turn", "tell_error"]
 
 logger = logging.getLogger("echoserver")
 
@@ -24,6 +25,8 @@ logger = logging.getLogger("echoserver")
 # a ConnectionError.  Any other error is a bug and keeps its traceback.
 PEER_ERRNOS = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH,
                errno.ENETDOWN, errno.ENETRESET, errno.ENOTCONN}
+
+LINGER_TIMEOUT = 1.0    # seconds for which unread input is read at a close
 
 
 def serve(server: "EchoServer", request: Any, client_address: Any) -> None:
@@ -66,6 +69,20 @@ def report_error(server: "EchoServer", request: Any,
         server.peers[request].ends("error")
 
 
+def tell_error(server: "EchoServer", request: Any,
+               client_address: Any) -> None:
+    """Note what a peer did as the reason of its end; log our own bug, with
+    its traceback."""
+    error = sys.exc_info()[1]
+    peer = server.peers.get(request) or Peer(request, client_address)
+    reason = reason_of(error, request)
+    if isinstance(error, MemoryError):
+        server.acceptor.complain("%s: out of memory", peer)
+    elif not reason:
+        logger.exception("%s: unexpected error", peer)
+    peer.ends(reason or "error")
+
+
 def reason_of(error: Optional[BaseException], request: Any) -> str:
     """Return for what reason a connection ends with error; "" for a bug.
 
@@ -80,7 +97,18 @@ def reason_of(error: Optional[BaseException], request: Any) -> str:
     return ""
 
 
-def finish(request: Any, seconds: float) -> None:
+def finish(server: "EchoServer", request: Any) -> None:
+    """Bring a connection to the end that its peer deserves: the end of the
+    stream, or a reset where that would pass for the end of a whole reply."""
+    peer = server.peers.get(request)
+    if peer is not None and peer.incomplete:
+        server.peers.reset(peer, "error")
+    # With its input read to the end, close() alone does all of it.
+    if peer is None or not (peer.aborted or peer.at_end):
+        linger(request, 0 if server.loop.in_thread() else LINGER_TIMEOUT)
+
+
+def linger(request: Any, seconds: float) -> None:
     """End our side, and read what is unread, for at most so many seconds.
 
     Closing with unread input sends a reset, which can destroy the last reply

@@ -17,8 +17,9 @@ import types
 from typing import TYPE_CHECKING, Any, List
 
 if TYPE_CHECKING:
-    from .client.connection import Connection, WrongEcho
-    from .client.pool import ConnectionPool, PoolClosed, PoolTimeout
+    from .client.connection import Connection
+    from .client.errors import PoolClosed, PoolTimeout, WrongEcho
+    from .client.pool import ConnectionPool
     from .server.base import EchoServer
     from .server.handler import EchoHandler
     from .models import (ForkingEchoServer, PinnedEchoServer,  # noqa: F401
@@ -36,8 +37,9 @@ if hasattr(os, "fork"):
 __version__ = "1.1.0"
 
 _HOMES = {
-    "client.connection": ["Connection", "WrongEcho"],
-    "client.pool": ["ConnectionPool", "PoolClosed", "PoolTimeout"],
+    "client.connection": ["Connection"],
+    "client.errors": ["PoolClosed", "PoolTimeout", "WrongEcho"],
+    "client.pool": ["ConnectionPool"],
     "server.handler": ["EchoHandler"],
     "models": ["ForkingEchoServer", "PinnedEchoServer", "SelectorEchoServer",
                "ThreadingEchoServer", "ThreadPoolEchoServer"],

@@ -13,4 +13,4 @@ def show_address(address: Any) -> str:
     host, port = address[:2]
     if host.startswith("::ffff:") and "." in host:
         host = host[len("::ffff:"):]
-    return "%s:%d" % ("[%s]" % host if ":" in host else host, port)
+    return "%s:%s" % ("[%s]" % host if ":" in host else host, port)

@@ -6,17 +6,22 @@ A start of the interpreter costs as much as twenty tries in this process.
 
 import contextlib
 import io
+import json
 import os
 import signal
 import sys
 import tempfile
+from unittest import mock
 
 from echoserver.client.__main__ import main
+from echoserver.client.counting import Count
+from echoserver.client.report import Report
+from echoserver.client.waiting import Tasks
 
 from . import peers
 from .support import PATIENCE, TestCase
 
-__all__ = ["ClientTestCase", "ENVIRONMENT", "Terminal", "at_rest"]
+__all__ = ["ClientTestCase", "CountTestCase", "ENVIRONMENT", "Terminal", "at_rest"]
 
 # What the tests are run with must not decide what they see.
 ENVIRONMENT = {name: value for name, value in os.environ.items()
@@ -115,3 +120,28 @@ class ClientTestCase(TestCase):
         self.assertRegex(outcome[2][0],
                          r"^%s %s:%d:? \w.*; \w" % ((word,) + address))
         return outcome[2][0]
+
+
+class CountTestCase(ClientTestCase):
+    """What counts with short times."""
+
+    def setUp(self):
+        super().setUp()
+        for where, what, seconds in ((Tasks, "tick", 0.02),
+                                     (Report, "line_interval", 0.01),
+                                     (Count, "last_reply_timeout", 0.05)):
+            patch = mock.patch.object(where, what, seconds)
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def slowly(self, *args):
+        """Return the outcome at a pace that counts as slow, but is not."""
+        return self.here("-i", "0.01", *args)
+
+    def figures(self, out):
+        """Return the one JSON object that out must be."""
+        self.assertEqual(out.count(b"\n"), 1, out)
+
+        def refuse(name):
+            self.fail("%s is not JSON" % name)
+        return json.loads(out.decode(), parse_constant=refuse)

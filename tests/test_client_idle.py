@@ -59,8 +59,9 @@ class IdleTests(ClientTestCase):
             for line in lines[1:3]:
                 self.assertRegex(line, r"^silent for [67]00 s: cut after "
                                  r"\d+[.]\d s \(%s\)$" % word)
-            self.assertRegex(lines[3], "^cut between 0.01 and 600 s; "
-                             ".*--idle-timeout 0.*, something in between")
+            self.assertRegex(lines[3], "^cut between 0.01 and 600 s, after "
+                             r"0\.\d( and 0\.\d)? s; .*--idle-timeout 0.*, "
+                             "something in between")
 
     def test_cut_that_does_not_show(self):
         """1: it is found by asking again."""
@@ -77,8 +78,34 @@ class IdleTests(ClientTestCase):
         """3: what comes then is verified, too."""
         code, out, err = self.here(*self.play(peers.after(
             len("before 0.01 s"), peers.verbatim)), "--idle", "0.01")
-        self.assertEqual(code, 3)
-        self.assertIn(b" (WRONG)\n", out)
+        self.assertEqual((code, out, len(err)), (3, b"", 1))
+        self.assertRegex(err[0], "^WRONG .*sent b'after 0.01 s'")
+        self.assertNotIn("silence", err[0])
+
+    def test_cut_for_another_reason(self):
+        """A silence that was borne for longer refutes a limit."""
+        scripts = [peers.echo, cuts(peers.end, 0.01)]
+        code, out, err = self.here(
+            *self.play(lambda connection: scripts.pop()(connection)),
+            "--idle", "0.1,0.2")
+        self.assertEqual((code, len(scripts)), (1, 0))
+        self.assertIn(b"\nalive after 0.", out)
+        if b"\nalive after 0.2" in out:
+            self.assertIn(b"s: what was cut sooner has another", out)
+
+    def test_silence_that_was_not_tried(self):
+        """It is not called alive."""
+        scripts = [peers.echo, peers.cut]
+        address = self.play(lambda connection: scripts.pop()(connection))
+        code, out, err = self.here(*address, "--idle", "0.01,0.02", "--json")
+        self.assertEqual((code, len(err)), (1, 1))
+        figures = json.loads(out.decode())
+        self.assertEqual((figures["cuts"], figures["failures"],
+                          figures["first_failure"]), (
+            [], {"RESET": 1}, err[0]))
+        scripts = [peers.echo, peers.cut]
+        code, out, err = self.here(*address, "--idle", "0.01,0.02")
+        self.assertRegex(out.decode().splitlines()[-1], "^alive after 0.0. s$")
 
     def test_no_silence_begins(self):
         """The line on standard error says why."""
@@ -98,10 +125,10 @@ class IdleTests(ClientTestCase):
         self.assertEqual((code, out.count(b"\n"), err), (1, 1, []))
         figures = json.loads(out.decode())
         after = figures["cuts"][0].pop("after_seconds")
-        self.assertTrue(0.1 <= after < 600, after)
+        self.assertTrue(0 < after < 600, after)
         self.assertEqual(figures, {
             "host": host, "port": port, "alive_after_seconds": 0.01,
-            "cut_within_seconds": 600,
+            "cut_within_seconds": 600, "failures": {}, "first_failure": None,
             "cuts": [{"seconds": 600, "word": "CLOSED"}]})
 
     def test_quiet(self):
@@ -117,11 +144,12 @@ class IdleTests(ClientTestCase):
         def script(connection):
             connection.sendall(peers.take(connection, 12).upper())
             os.kill(os.getpid(), signal.SIGQUIT)
-            until(lambda: " were alive, " in sys.stderr.getvalue(), "it")
+            until(lambda: " alive, " in sys.stderr.getvalue(), "it")
             peers.echo(connection)
         code, out, err = self.here(*self.play(script), "--idle", "0.10")
         self.assertEqual((code, len(err)), (0, 1))
-        self.assertRegex(err[0], "^0 s: of 1 connections 0 were alive, 0 cut$")
+        self.assertRegex(err[0], "^after 0.0 s: of 1 connections 1 alive, 0 "
+                         "cut, 0 failed$")
 
     def test_seconds_that_are_none(self):
         """2: each must be a number."""
@@ -140,9 +168,11 @@ class IdleTests(ClientTestCase):
         os.close(slave)
         self.read_line(process.stdout)
         shown = b""
-        while b"s: of 2 connections 1 were alive, 0 cut" not in shown:
+        while b"s: of 2 connections 2 alive, 0 cut, 0 failed" not in shown:
             self.readable(master, "progress, after %r" % shown)
             shown += os.read(master, 1 << 16)
         process.send_signal(signal.SIGINT)
         self.assertEqual(process.wait(PATIENCE), 130)
-        self.assertEqual(process.stdout.read(), b"alive after 0.01 s\n")
+        self.assertRegex(process.stdout.read(), b"^after .* s: of 2 "
+                         b"connections 2 alive, 0 cut, 0 failed\n"
+                         b"alive after 0.01 s\n$")

@@ -261,7 +261,8 @@ class TerminalTests(ClientTestCase):
             session.expect("tw")
             self.assertTrue(gone.wait(PATIENCE))
             session.type("o\n")
-            self.assertRegex(session.notice(), "^%s.*nothing unanswered" % word)
+            self.assertRegex(session.notice(), "^%s.* after at most .*, with "
+                             "nothing unanswered" % word)
             self.assertRegex(session.notice(), "^Connected to ")
             session.expect("TWO\r\necho> ")
             session.type(b"\x04")

@@ -24,7 +24,7 @@ class UsageTests(ClientTestCase):
 
     def test_port_out_of_range(self):
         """2: a port that cannot be is one clear sentence."""
-        for port in "0", "65536", "-1", "http", "8080.0":
+        for port in "0", "65536", "-1", "http", "8080.0", "9" * 5000:
             with self.subTest(port):
                 self.assertIn("must be a whole number from 1 to 65535",
                               self.refuses("--", "localhost", port))
@@ -36,6 +36,13 @@ class UsageTests(ClientTestCase):
                            (["host:"], "must be a whole number"),
                            (["host:http"], "must be a whole number"),
                            ([":8080"], "the host is missing"),
+                           ([" "], "the host is missing"),
+                           (["8080:8080"], "127.0.0.1 8080"),
+                           (["[::1"], "[V6]:PORT"),
+                           (["[::1]8080"], "[V6]:PORT"),
+                           (["[]:80"], "[V6]:PORT"),
+                           (["a:b:c"], "[V6]:PORT"),
+                           (["::1:18080"], "[V6]:PORT"),
                            (["host:1", "2"], "two ports")):
             with self.subTest(args):
                 self.assertIn(hint, self.refuses(*args))
@@ -54,6 +61,15 @@ class UsageTests(ClientTestCase):
                 self.assertEqual(self.pipe(b"", *args)[0], 0)
                 args, = run.call_args[0]
                 self.assertEqual((args.host, args.port), expected)
+
+    def test_host_in_the_locale_c(self):
+        """A name with other letters is looked up as it was typed."""
+        env = dict(ENVIRONMENT, LC_ALL="C", PYTHONUTF8="0",
+                   PYTHONCOERCECLOCALE="0")
+        process = self.client("m\u00fc\u00fc.invalid", env=env)
+        code, out, err = self.outcome(process)
+        self.assertEqual((code, len(err)), (1, 1))
+        self.assertIn("m\\xfc\\xfc.invalid", err[0])
 
     def test_seconds_that_are_none(self):
         """2: no infinite, negative or undefined time."""
@@ -100,7 +116,7 @@ class UsageTests(ClientTestCase):
                       self.refuses("--json"))
         self.assertIn("--deadline goes with --count",
                       self.refuses("-w1", "--idle", "1"))
-        self.assertIn("--prompt goes with a terminal",
+        self.assertIn("--prompt goes with neither --count nor --idle",
                       self.refuses("--prompt", "> ", "--count", "1"))
         for both in ["-c1", "--json", "--histogram"], ["-c1", "--idle=1"]:
             self.assertIn("not allowed with", self.refuses(*both))
@@ -117,7 +133,7 @@ class UsageTests(ClientTestCase):
                      "--count", "--idle", "--deadline", "--timestamps",
                      "HOST:PORT", "(127.0.0.1)", "(8080)", "(64)", "(1)",
                      "(10, but none at the prompt)"):
-            self.assertIn(word, out)
+            self.assertIn(word, " ".join(out.split()))
 
     def test_defaults(self):
         """They are what --help says."""
@@ -211,6 +227,13 @@ class StartTests(ClientTestCase):
                         "os.kill(os.getpid(), signal.SIGINT)\n")
             process = self.client(env=dict(ENVIRONMENT, PYTHONPATH=folder))
             self.assertEqual(self.outcome(process), (130, b"", []))
+
+    def test_import_without_memory(self):
+        """2, with a sentence."""
+        with mock.patch("echoserver.client.program.main",
+                        side_effect=MemoryError):
+            self.assertEqual(self.here(), (
+                2, b"", ["this host is out of memory"]))
 
     def test_light_import(self):
         """The package loads no program, the program no network before it is

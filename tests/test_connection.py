@@ -231,8 +231,35 @@ class ConnectionTests(TestCase):
         connection = self.dial(peers.echo)
         connection.close()
         connection.close()
-        with self.assertRaisesRegex(ValueError, "make another"):
-            connection.echo(b"abc")
+        for call in (lambda: connection.echo(b"abc"),
+                     lambda: connection.send(b"abc"), connection.receive,
+                     connection.finish, connection.half_close):
+            with self.assertRaisesRegex(ValueError, "closed; make another"):
+                call()
+
+    def test_echo_when_half_closed(self):
+        """That is not the server's doing; finish() finishes."""
+        connection = self.dial(peers.echo)
+        connection.half_close()
+        with self.assertRaisesRegex(ValueError, "closed; make another"):
+            connection.send(b"abc")
+        connection = self.dial(peers.echo)
+        connection.half_close()
+        self.assertEqual(connection.finish(), b"")
+
+    def test_half_close_after_a_reset(self):
+        """The reset is told, and not that there is no connection."""
+        connection = self.dial(peers.after(3, peers.cut))
+        connection.echo(b"abc")
+        is_ready(connection, READ, math.inf)
+        with self.assertRaises(ConnectionResetError):
+            connection.finish()
+
+    def test_port_as_text(self):
+        """It is what socket.create_connection() takes, too."""
+        host, port = peers.play(self, peers.echo).address
+        with Connection((host, str(port)), PATIENCE) as connection:
+            self.assertEqual(connection.echo(b"abc"), b"ABC")
 
     def test_finish(self):
         """The end is told, and the rest of the reply read up to its end."""

@@ -150,9 +150,9 @@ class TallyTests(unittest.TestCase):
                                   ("RESET", "RESET more", 13)):
             self.tally.fail(word == "WRONG", began)
             self.tally.note(word, line)
-        self.tally.unanswered = {6, 7}
+        self.tally.unanswered = {6: 18, 7: 19.5}
         self.tally.connects.add(1e-3)
-        figures = self.tally.figures(64, 10, 20)
+        figures = self.tally.figures(64, False, 10, 20)
         for name, us in ("p50", 100), ("p90", 300), ("p99", 300):
             self.assertAlmostEqual(figures.pop("rtt_%s_us" % name), us,
                                    delta=us * 0.004)
@@ -161,6 +161,7 @@ class TallyTests(unittest.TestCase):
              if value is not None and not name.startswith("connect")}, {
                 "messages_sent": 7, "replies_verified": 2, "messages_lost": 2,
                 "replies_wrong": 1, "messages_unanswered": 2,
+                "oldest_unanswered_seconds": 2,
                 "failures": {"RESET": 2, "WRONG": 1},
                 "first_failure": "RESET this",
                 "outages": 1, "longest_outage_seconds": 9,
@@ -176,24 +177,24 @@ class TallyTests(unittest.TestCase):
             self.tally.fail(False, began + 0.5)
             self.succeed(reply, 1)
         self.succeed(25, 1)
-        figures = self.tally.figures(64, 0, 30)
+        figures = self.tally.figures(64, False, 0, 30)
         self.assertEqual((figures["outages"],
                           figures["longest_outage_seconds"]), (3, 4))
         self.tally.fail(False, 40)
-        figures = self.tally.figures(64, 0, 45)
+        figures = self.tally.figures(64, False, 0, 45)
         self.assertEqual((figures["outages"],
                           figures["longest_outage_seconds"]), (4, 5))
 
     def test_figures_of_nothing(self):
         """What has no value is null, never NaN."""
-        text = json.dumps(self.tally.figures(64, 0, 0), allow_nan=False)
+        text = json.dumps(self.tally.figures(64, False, 0, 0), allow_nan=False)
         for name in "rtt_p99_us", "replies_per_s", "tcp_retransmissions":
             self.assertIn('"%s": null' % name, text)
 
     def test_summary(self):
         """The same for a person."""
         self.succeed(1, 0.001234567)
-        self.assertEqual(summary(self.tally.figures(100000, 0, 2.0)), [
+        self.assertEqual(summary(self.tally.figures(100000, False, 0, 2.0)), [
             "1 sent, 1 verified, 0 lost, 0 wrong in 2.00 s",
             "0.5 replies/s, 50000 bytes/s (0.4 Mbit/s)",
             "RTT min/mean/p50/p90/p99/max "
@@ -202,20 +203,29 @@ class TallyTests(unittest.TestCase):
     def test_summary_of_what_is_not_always_there(self):
         """What is unanswered, outages and waits have a place if there are
         any."""
-        self.tally.unanswered.add(1)
+        self.tally.unanswered[1] = 0.5
         self.tally.fail(False, 1)
         self.tally.waits.add(1)
-        self.assertEqual(summary(self.tally.figures(64, 0, 2.0)), [
-            "2 sent, 0 verified, 1 lost, 0 wrong, 1 unanswered in 2.00 s",
+        self.assertEqual(summary(self.tally.figures(64, False, 0, 2.0)), [
+            "2 sent, 0 verified, 1 lost, 0 wrong, 1 unanswered for up to "
+            "1.500 s in 2.00 s",
             "0.0 replies/s, 0 bytes/s (0.0 Mbit/s)",
             "outages: 1, the longest 1.000 s",
             "RTT min/mean/p50/p90/p99/max -/-/-/-/-/- ms",
             "wait min/mean/p50/p90/p99/max 1000.000/1000.000/1000.000/"
             "1000.000/1000.000/1000.000 ms"])
 
+    def test_stall_that_goes_on(self):
+        """What is unanswered has waited, too, if it had its time."""
+        self.tally.unanswered[1] = 1
+        for is_paced, longest in (True, 3e6), (False, None):
+            figures = self.tally.figures(64, is_paced, 0, 4)
+            self.assertEqual(figures["wait_max_us"], longest)
+        self.assertEqual(self.tally.waits.count, 0)
+
     def test_summary_of_nothing(self):
         """Dashes stand for times that there are not."""
-        self.assertEqual(summary(self.tally.figures(64, 0, 0)), [
+        self.assertEqual(summary(self.tally.figures(64, False, 0, 0)), [
             "0 sent, 0 verified, 0 lost, 0 wrong in 0.00 s",
             "0.0 replies/s, 0 bytes/s (0.0 Mbit/s)",
             "RTT min/mean/p50/p90/p99/max -/-/-/-/-/- ms"])
@@ -246,8 +256,8 @@ class ReportTests(unittest.TestCase):
     def test_lines_of_progress(self):
         """Each tells of the time since the last one."""
         self.assertEqual(self.lines(), [
-            "10 verified, 0 lost, 0 wrong, 10 replies/s, max 2.000 ms",
-            "108 verified, 0 lost, 0 wrong, 49 replies/s, max 4.000 ms"])
+            "10 replies/s, max 2.000 ms, 10 verified, 0 lost, 0 wrong",
+            "49 replies/s, max 4.000 ms, 108 verified, 0 lost, 0 wrong"])
 
     def test_no_lines_of_progress(self):
         """There are none beside one object, lines for each, or silence."""

@@ -2,6 +2,7 @@
 
 For programs, as echoserver.Connection and echoserver.ConnectionPool:
 
+    errors.py       what it raises beside OSErrors
     waiting.py      code that waits, for one connection or for many
     connecting.py   names, addresses, and the first one that answers
     connection.py   one connection, what is in flight, and what comes back

@@ -20,6 +20,9 @@ def main(argv: Optional[List[str]] = None) -> int:
         import signal
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         return 130
+    except MemoryError:
+        sys.stderr.write("this host is out of memory\n")
+        return 2
 
 
 if __name__ == "__main__":

@@ -18,35 +18,14 @@ from time import perf_counter
 from typing import Any, Callable, List, Optional, Tuple, Union
 
 from .connecting import Address, connect, lookup
+from .errors import EXCERPT, WrongEcho
 from .waiting import READ, WRITE, block, checked_limit, is_ready, ready
 
-__all__ = ["BLOCK", "Connection", "WrongEcho"]
+__all__ = ["BLOCK", "Connection"]
 
 # Bytes moved by one call.  Larger blocks gain nothing measurable, and a
 # Windows kernel would take a message of any size into its memory in one go.
 BLOCK = 1 << 18
-
-# Bytes of a difference that are shown: enough to recognise a stale reply or a
-# greeting, too few to fill a log.
-EXCERPT = 16
-
-
-class WrongEcho(ValueError):
-    """What came back is not what was sent in upper case.
-
-    Attributes: offset, where in the stream the first wrong byte is; sent and
-    got, up to 16 bytes from there on; sent is empty where too much was said.
-    """
-
-    def __init__(self, offset: int, sent: bytes, got: bytes) -> None:
-        super().__init__(offset, sent, got)
-        self.offset, self.sent, self.got = offset, sent, got
-
-    def __str__(self) -> str:
-        return ("wrong echo at offset %d: sent %s, got %r; this is not an "
-                "uppercase echo, or something on the way alters the data"
-                % (self.offset, repr(self.sent) if self.sent else "nothing",
-                   self.got))
 
 
 class Connection:
@@ -59,24 +38,23 @@ class Connection:
     tried, so localhost works whatever it means.
 
     timeout, in seconds, limits the connecting to all of them together, and
-    then every silence: a wait in which no byte moves.  It does not limit the
-    whole of a long transfer, nor the resolver.  None or 0 is no limit.
+    then every silence, a wait in which no byte moves; but not the whole of a
+    transfer, nor the resolver.  None or 0 is no limit.
 
     Every method raises OSErrors of the standard library: socket.gaierror for a
     name, ConnectionRefusedError and its like, ConnectionResetError for a cut,
     ConnectionError itself where the server ended the stream before its reply,
-    and TimeoutError for both timeouts (socket.timeout is not one before Python
-    3.10).  WrongEcho is the ValueError beside them.
+    and TimeoutError for both timeouts.  WrongEcho is a ValueError.
 
     A connection serves one thread at a time.  Methods for the caller: echo(),
     finish(), is_stale() and close(), also at the end of a with block; for one
-    that waits by itself send(), receive(), half_close() and fileno().  A task
-    of many makes it of what connect() has returned, and uses exchange().
+    that waits by itself send(), receive(), half_close(), fileno(), exchange().
 
     Attributes: address, and name, the same as text; timeout, may be changed;
     in_flight, the number of bytes without their reply; asked_at, when the
     first of those was sent; silence, the seconds since then, or since a byte
-    came; half_closed and closed, on this side.
+    came; is_watched, whether what happens is seen at once; half_closed and
+    closed, on this side.
     """
 
     def __init__(
@@ -84,11 +62,11 @@ class Connection:
             connected: Optional[Tuple[socket.socket, str]] = None) -> None:
         self.address = address
         self.timeout = timeout
-        self.half_closed = False
+        self.half_closed, self.is_watched = False, True
         self._socket, self.name = connected or block(
             connect(address, lookup(address), timeout))
-        # Not a list of blocks: those of a few bytes each would cost many times
-        # their content, and a bytearray gives up its front without a move.
+        # Not a list of blocks, which may have a few bytes each; and a
+        # bytearray gives up its front without a move.
         self._unanswered = bytearray()
         self._verified = 0
         self.asked_at = self._heard_at = perf_counter()
@@ -134,8 +112,7 @@ class Connection:
         still under way would be taken for the reply to the next call.
         """
         if self.closed:
-            raise ValueError("this connection to %s is closed; make another"
-                             % self.name)
+            raise self._is_over()
         view = memoryview(data).cast("B")
         try:
             return block(self.exchange(view))
@@ -165,7 +142,8 @@ class Connection:
         parts: List[bytes] = []
         part: Optional[bytes] = None
         with self:
-            self.half_close()
+            if not self.half_closed:
+                self.half_close()
             while part != b"":
                 if not is_ready(self, READ, perf_counter() + (
                         self._timeout or math.inf)):
@@ -190,7 +168,7 @@ class Connection:
     def half_close(self) -> None:
         """Tell the server that no more will be sent (a FIN)."""
         self.half_closed, self.asked_at = True, perf_counter()
-        self._socket.shutdown(socket.SHUT_WR)
+        self._try(self._socket.shutdown, socket.SHUT_WR)
 
     def send(self, data: Union[bytes, memoryview]) -> int:
         """Send as much of data as goes without waiting; return how much."""
@@ -222,8 +200,12 @@ class Connection:
         except BlockingIOError:
             return None
         except OSError as error:
+            if self.closed or self.half_closed and error.errno == errno.EPIPE:
+                raise self._is_over() from None
             if error.errno == errno.EPIPE:      # a cut shows as a reset
                 raise self.ended_early() from None
+            if error.errno == errno.ENOTCONN:   # it was cut: receive() tells
+                return None
             raise type(error)(error.errno, self._sentence(
                 "cut the connection (%s)" % error.strerror,
                 "the server, or something in between, gave it up")) from None
@@ -242,6 +224,10 @@ class Connection:
         self._verified += size
         self._heard_at = perf_counter()
 
+    def _is_over(self) -> ValueError:
+        return ValueError("this connection to %s is closed; make another"
+                          % self.name)
+
     def ended_early(self) -> ConnectionError:
         """Return the error for a server that has ended its stream."""
         return ConnectionError(self._sentence(
@@ -255,6 +241,7 @@ class Connection:
 
     def _sentence(self, what: str, advice: str) -> str:
         count = len(self._unanswered)
-        return "%s %s, after %.3f s of silence, with %s unanswered; %s" % (
-            self.name, what, self.silence,
+        return "%s %s, after %s%.3f s of silence, with %s unanswered; %s" % (
+            self.name, what, "" if self.is_watched else "at most ",
+            self.silence,
             "%d bytes" % count if count else "nothing", advice)

@@ -17,8 +17,9 @@ from time import perf_counter
 from typing import Any, Dict, List, Optional
 
 from .connecting import Place, connect, describe, lookup
-from .connection import Connection, WrongEcho
+from .connection import Connection
 from .diagnosis import OK, diagnose
+from .errors import WrongEcho
 from .figures import Tally
 from .report import Report
 from .waiting import READ, Tasks, ready
@@ -54,7 +55,7 @@ class Count:
     Class variables, in seconds: failure_pause, what a connection waits after a
     failure, at least: a hundred attempts a second find a server that is back
     soon enough, and are no storm; last_reply_timeout, how long replies are
-    waited for after the deadline.
+    waited for after the deadline, and after a signal.
     """
 
     failure_pause = 0.01
@@ -78,7 +79,11 @@ class Count:
             self._deadline = self._start + (self._args.deadline or math.inf)
             for _ in range(self._args.connections):
                 self._tasks.resume(self._work(places))
-            self._tasks.run(self._tick)
+            self._tasks.run(self._tick, self._is_owed)
+            if not (self._tally.messages or self._tasks.signal):
+                raise TimeoutError("%s was asked nothing before the "
+                                   "--deadline; allow it more time"
+                                   % describe(self._address))
         except (socket.gaierror, TimeoutError, MemoryError) as error:
             self._note(error)
         self._report.summary(self._figures(), self._tasks.signal > 0)
@@ -94,39 +99,48 @@ class Count:
             raise TimeoutError("%s did not answer before the --deadline; "
                                "allow it more time" % describe(self._address))
 
+    def _is_owed(self) -> bool:
+        """Whether to wait for replies, when a signal has come."""
+        return bool(self._tally.unanswered) and perf_counter() < (
+            self._tasks.stopped_at + self.last_reply_timeout)
+
     def _figures(self) -> Dict[str, Any]:
-        return self._tally.figures(self._args.size, self._start,
-                                   perf_counter())
+        return self._tally.figures(self._args.size, self._args.interval > 0,
+                                   self._start, perf_counter())
 
     async def _work(self, places: List[Place]) -> None:
         """Make round trips, over one connection after another."""
         args, connection = self._args, None
-        due, earliest = self._start - args.interval, 0.0
+        due, earliest = self._start, 0.0
         try:
-            while not args.count or self._claimed < args.count:
+            while self._tasks.running and (
+                    not args.count or self._claimed < args.count):
                 self._claimed += 1
-                number, began = self._claimed, perf_counter()
-                due = max(due + args.interval, earliest)
-                is_late = due < began
+                number, free = self._claimed, perf_counter()
+                due, began = max(due, earliest), 0.0
                 try:
                     await self._rest(connection, min(due, self._deadline))
                     began = perf_counter()
                     if began >= self._deadline:
                         break
-                    self._tally.unanswered.add(number)
+                    # It has waited since then; a timer may be late, too.
+                    since = due if due < free else began
+                    due += args.interval
+                    self._tally.unanswered[number] = since
                     if connection is None:
                         connection = await self._connect(places)
                     await connection.exchange(message(number, args.size))
                     now = self._tasks.now
                     self._succeed(number, now - connection.asked_at,
-                                  now - (due if is_late else began))
+                                  now - since)
                 except (OSError, WrongEcho) as error:
                     if connection is not None:
                         self._drop(connection)
                         connection = None
-                    self._fail(error, number, began)
+                    # Cut at rest, its turn is still to come.
+                    self._fail(error, number, began or perf_counter())
                     earliest = perf_counter() + self.failure_pause
-                self._tally.unanswered.discard(number)
+                self._tally.unanswered.pop(number, None)
         finally:
             if connection is not None:
                 self._drop(connection)

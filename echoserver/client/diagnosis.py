@@ -14,7 +14,7 @@ import socket
 from typing import Tuple
 
 from .connecting import Address, describe
-from .connection import WrongEcho
+from .errors import WrongEcho
 
 __all__ = ["INTERRUPTED", "NETWORK", "OK", "USAGE", "WRONG", "diagnose",
            "shortage"]

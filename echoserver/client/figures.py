@@ -4,8 +4,9 @@ Nothing here knows a socket, a clock or a stream: times come in, in seconds,
 and figures go out.
 """
 
+import copy
 import math
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, List, Optional
 
 __all__ = ["Histogram", "Tally"]
 
@@ -94,15 +95,16 @@ def _bar(length: float, blocks: bool) -> str:
 class Tally:
     """The outcomes of round trips.
 
-    Attributes: verified, lost and wrong, numbers of messages; unanswered, the
-    set of those on their way; times, waits and connects, Histograms of the
-    round trips, of the same since they were due, and of connecting;
-    retransmissions of TCP segments, None if the system does not tell.
+    Attributes: verified, lost and wrong, numbers of messages; unanswered, of
+    those on their way, since when each has waited; times, waits and connects,
+    Histograms of the round trips, of the same since they were due, and of
+    connecting; retransmissions of TCP segments, None if the system does not
+    tell.
     """
 
     def __init__(self) -> None:
         self.verified = self.lost = self.wrong = 0
-        self.unanswered: Set[int] = set()
+        self.unanswered: Dict[int, float] = {}
         self.times = Histogram()
         self.waits = Histogram()
         self.connects = Histogram()
@@ -112,6 +114,11 @@ class Tally:
         self._outages = 0
         self._longest_outage = 0.0
         self._out_since = math.inf
+
+    @property
+    def messages(self) -> int:
+        """How many there were."""
+        return self.verified + self.lost + self.wrong + len(self.unanswered)
 
     def succeed(self, now: float) -> None:
         """Count a reply."""
@@ -133,19 +140,24 @@ class Tally:
         self._words[word] = self._words.get(word, 0) + 1
         self._first_failure = self._first_failure or line
 
-    def figures(self, size: int, start: float, now: float) -> Dict[str, Any]:
-        """Return all figures of a run with messages of size bytes.  What has
-        no value is None."""
+    def figures(self, size: int, is_paced: bool, start: float,
+                now: float) -> Dict[str, Any]:
+        """Return all figures of a run with messages of size bytes, at their
+        times if it is paced.  What has no value is None."""
         seconds = now - start
         rate = self.verified / seconds if seconds > 0 else None
         outage = max(now - self._out_since, 0)      # that goes on
+        ages = [now - since for since in self.unanswered.values()]
+        waits = copy.deepcopy(self.waits)
+        for age in ages if is_paced else ():
+            waits.add(age)      # so long at least: a stall is not hidden
         figures: Dict[str, Any] = {
-            "messages_sent": (self.verified + self.lost + self.wrong
-                              + len(self.unanswered)),
+            "messages_sent": self.messages,
             "replies_verified": self.verified,
             "messages_lost": self.lost,
             "replies_wrong": self.wrong,
-            "messages_unanswered": len(self.unanswered),
+            "messages_unanswered": len(ages),
+            "oldest_unanswered_seconds": round(max(ages, default=0), 6),
             "seconds": round(seconds, 6),
             "replies_per_s": rate and round(rate, 1),
             "bytes_per_s": rate and round(rate * size, 1),
@@ -156,7 +168,7 @@ class Tally:
                                             6),
             "tcp_retransmissions": self.retransmissions,
         }
-        for name, times in (("rtt", self.times), ("wait", self.waits),
+        for name, times in (("rtt", self.times), ("wait", waits),
                             ("connect", self.connects)):
             figures.update(times.figures(name))
         return figures

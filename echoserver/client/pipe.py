@@ -15,8 +15,9 @@ import threading
 from time import perf_counter
 from typing import Any, Callable, List, Optional
 
-from .connection import BLOCK, Connection, WrongEcho
+from .connection import BLOCK, Connection
 from .diagnosis import OK, diagnose
+from .errors import WrongEcho
 from .output import StreamError, tell, write
 from .waiting import LONGEST_WAIT
 

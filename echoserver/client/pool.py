@@ -20,21 +20,14 @@ from typing import Any, Dict, Iterator, Optional
 
 from .connecting import Address, describe
 from .connection import Connection
+from .errors import PoolClosed, PoolTimeout
 from .waiting import checked_limit
 
-__all__ = ["ConnectionPool", "PoolClosed", "PoolTimeout"]
+__all__ = ["ConnectionPool"]
 
 # Seconds of one wait.  On Windows Ctrl-C interrupts none (gh-74157), and a
 # thread that is struck when it has just been woken does not wake another.
 _LONGEST_SLEEP = 0.5
-
-
-class PoolTimeout(TimeoutError):
-    """No connection could be had in time."""
-
-
-class PoolClosed(RuntimeError):
-    """The pool has been closed."""
 
 
 class ConnectionPool:

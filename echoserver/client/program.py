@@ -107,7 +107,7 @@ def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
              "--count"),
             ("quiet json timestamps", ["counting", "silence"],
              "--count or --idle"),
-            ("prompt", ["prompt", "pipe"], "a terminal alone")):
+            ("prompt", ["prompt", "pipe"], "neither --count nor --idle")):
         for flag in flags.split():
             if face not in faces and getattr(
                     args, flag) != parser.get_default(flag):
@@ -117,24 +117,38 @@ def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
 
 def _split_address(parser: argparse.ArgumentParser,
                    args: argparse.Namespace) -> None:
-    """Take HOST:PORT and [V6]:PORT apart, and check the port."""
-    if "://" in args.host or args.host.isdigit():
+    """Take HOST:PORT and [V6]:PORT apart, and check both."""
+    host, port = args.host, None
+    match = re.match(r"(?:\[([^]]+)\]|([^][:]*))(?::([^:]*))?$", host)
+    if match:
+        host, port = match.group(1) or match.group(2), match.group(3)
+    if "://" in args.host or host.isdigit():
         # (As an address, 8080 would be 0.0.31.144.)
         parser.error("%s is not a host; give host and port: 127.0.0.1 8080"
                      % args.host)
-    match = re.match(r"(?:\[(.+)\]|([^:]*))(?::([^:]*))?$", args.host)
-    if match:       # and not an IPv6 address without brackets
-        args.host = match.group(1) or match.group(2)
-        if match.group(3) is not None and args.port is not None:
-            parser.error("there are two ports: give HOST:PORT, or HOST PORT")
-        args.port = args.port if match.group(3) is None else match.group(3)
-    if not args.host:
+    if not match and not _is_ipv6(host):
+        parser.error("%r is not a host; give HOST:PORT, or [V6]:PORT" % host)
+    if not host.strip():
         parser.error("the host is missing; give HOST:PORT, or HOST PORT")
+    if port is not None and args.port is not None:
+        parser.error("there are two ports: give HOST:PORT, or HOST PORT")
+    # In the locale C the name is not decoded (before Python 3.7).
+    args.host = os.fsencode(host).decode("utf-8", "replace")
+    args.port = args.port if port is None else port
     try:
         args.port = _number(1, 65535)("8080" if args.port is None
                                       else args.port)
     except argparse.ArgumentTypeError as error:
         parser.error("the port %s" % error)
+
+
+def _is_ipv6(text: str) -> bool:
+    import socket
+    try:
+        socket.inet_pton(socket.AF_INET6, text.split("%")[0])
+    except (OSError, UnicodeError):
+        return False
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -151,8 +165,8 @@ def _parser() -> argparse.ArgumentParser:
         help="name or address of the server (%(default)s), or HOST:PORT")
     add("port", nargs="?", help="its port (8080)")
     add("-W", "--timeout", type=_seconds, metavar="SECONDS",
-        help="limit for connecting and for each silence; 0 is no limit "
-             "(10, but none at the prompt)")
+        help="limit for connecting and for each silence, but not for looking "
+             "up a name; 0 is no limit (10, but none at the prompt)")
     add("--prompt", default="echo> ", help="what a terminal shows before "
         "each line (%(default)r)")
     add("--version", action="version", version="echoserver " + __version__)
@@ -164,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
                       help="see after how much silence a connection is cut")
     add = group.add_argument
     add("-w", "--deadline", type=_seconds, metavar="SECONDS",
-        help="end the count after so long")
+        help="end the count after so long; 0 is never")
     add("-s", "--size", type=_number(1, _MAX_SIZE), default=64,
         metavar="BYTES", help="of each message (%(default)s)")
     add("-i", "--interval", type=_seconds, default=1.0, metavar="SECONDS",
@@ -175,7 +189,8 @@ def _parser() -> argparse.ArgumentParser:
     add("-D", "--timestamps", action="store_true",
         help="the time of day before each line")
     add("-q", "--quiet", action="store_true",
-        help="no lines and no progress, only the summary")
+        help="no lines of replies and no progress, only failures and the "
+             "summary")
     form = group.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true",
                       help="the summary as one JSON object")
@@ -186,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _number(least: int, most: int) -> Callable[[str], int]:
     def number(text: str) -> int:
-        if text.isdecimal() and least <= int(text) <= most:
+        if len(text) < 20 and text.isdecimal() and least <= int(text) <= most:
             return int(text)
         raise argparse.ArgumentTypeError(
             "must be a whole number from %d to %d, not %r"

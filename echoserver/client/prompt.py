@@ -19,8 +19,9 @@ import signal
 import sys
 from typing import Any, Optional
 
-from .connection import Connection, WrongEcho
+from .connection import Connection
 from .diagnosis import INTERRUPTED, NETWORK, OK, diagnose
+from .errors import WrongEcho
 from .output import encoded, expressible, put, tell, write
 
 readline: Any = None
@@ -152,8 +153,11 @@ class Prompt:
         """Return the connection, after a look at what has become of it."""
         connection, code = self._connection, self._code
         try:
-            if connection is not None and connection.receive() is not None:
-                raise connection.ended_early()
+            if connection is not None:
+                connection.is_watched = False   # while a line was typed
+                if connection.receive() is not None:
+                    raise connection.ended_early()
+                connection.is_watched = True
         except OSError as error:
             self._lose(error)
             self._code = code       # news and no failure: nothing was owed

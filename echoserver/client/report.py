@@ -60,9 +60,10 @@ class Report:
         passed, tally = seconds - self._then, self._tally
         if not passed or passed < self._pause:
             return
-        line = "%d verified, %d lost, %d wrong, %.0f replies/s, max %.3f ms" % (
-            tally.verified, tally.lost, tally.wrong,
-            (tally.verified - self._before) / passed, self._worst * 1e3)
+        replies = tally.verified - self._before
+        line = "%.0f replies/s, max %s ms, %d verified, %d lost, %d wrong" % (
+            replies / passed, "%.3f" % (self._worst * 1e3) if replies else "-",
+            tally.verified, tally.lost, tally.wrong)
         self._then, self._before, self._worst = seconds, tally.verified, 0.0
         if self._progress.exists:
             self._progress.show(line)
@@ -103,7 +104,9 @@ def summary(figures: Dict[str, Any]) -> List[str]:
     lines = ["%d sent, %d verified, %d lost, %d wrong%s in %.2f s" % (
         figures["messages_sent"], figures["replies_verified"],
         figures["messages_lost"], figures["replies_wrong"],
-        ", %d unanswered" % figures["messages_unanswered"]
+        ", %d unanswered for up to %.3f s" % (
+            figures["messages_unanswered"],
+            figures["oldest_unanswered_seconds"])
         if figures["messages_unanswered"] else "", figures["seconds"])]
     rate = figures["bytes_per_s"] or 0
     lines.append("%.1f replies/s, %.0f bytes/s (%.1f Mbit/s)" % (

@@ -80,10 +80,10 @@ def block(task: "Coroutine[Any, bool, _T]") -> _T:
 class Tasks:
     """Many tasks, run in a with statement, and the signals meanwhile.
 
-    Attributes: running, which ends run() when it is made false; now, when the
-    last wait ended: what was ready then was so by that time, however long its
-    task has to wait for its turn; signal, the number of the one that has ended
-    run(), or 0; is_asked, whether one (SIGQUIT) has asked how it goes.
+    Attributes: running, until SIGINT or SIGTERM comes; signal, the number of
+    that, or 0; stopped_at, when it came; now, when the last wait ended: what
+    was ready then was so by that time, however long its task has to wait for
+    its turn; is_asked, whether a signal (SIGQUIT) has asked how it goes.
 
     Class variable tick: seconds between two calls of the function that run()
     is given, which is also how long it takes until a signal is noticed.
@@ -93,7 +93,7 @@ class Tasks:
 
     def __init__(self) -> None:
         self.running, self.signal, self.is_asked = True, 0, False
-        self.now = perf_counter()
+        self.now = self.stopped_at = perf_counter()
         # What each task waits for: file and events, and the end of the wait.
         self._files: Dict[Task, Tuple[Any, int]] = {}
         self._ends: Dict[Task, float] = {}
@@ -125,6 +125,7 @@ class Tasks:
             self.is_asked = True
             return
         self.running, self.signal = False, number
+        self.stopped_at = perf_counter()
         # Whatever blocks, a second one ends the program.
         signal.signal(number, signal.SIG_DFL)
 
@@ -151,21 +152,25 @@ class Tasks:
                 key = self._selector.register(file, events)
                 self._by_descriptor[key.fd] = task
 
-    def run(self, tick: Callable[[], Any]) -> None:
-        """Run until all tasks have ended, or running is false; then end
-        those that are left."""
+    def run(self, tick: Callable[[], Any],
+            is_owed: Callable[[], bool] = lambda: False) -> None:
+        """Run until all tasks have ended, or a signal has come and is_owed()
+        is false; then end those that are left.
+
+        After the signal a task is resumed by what comes, and by no time.
+        """
         due = self.now
         try:
-            while self.running and self._ends:
+            while self._ends and (self.running or is_owed()):
                 if due <= self.now:
                     tick()
                     due = self.now + self.tick
-                end = min(due, self._soonest)
+                end = min(due, self._soonest if self.running else due)
                 found = self._poller.poll(max(end - perf_counter(), 0))
                 self.now = perf_counter()
                 for fd, _ in found:
                     self.resume(self._by_descriptor[fd], True)
-                if self._soonest <= self.now:
+                if self.running and self._soonest <= self.now:
                     self._wake_up()
         finally:
             for task in self._ends:

@@ -64,10 +64,9 @@ NAMES = {int: "whole number", float: "number of seconds"}
 
 def port(text: str) -> int:
     """An argparse type: a port to listen on."""
-    value = int(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError("%d is not a port (0-65535)" % value)
-    return value
+    if not (len(text) < 20 and text.isdecimal() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError("%s is not a port (0-65535)" % text)
+    return int(text)
 
 
 def model(text: str) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import logging
+import signal
 import socket
 import sys
 from typing import List, Optional, Union
@@ -31,6 +32,8 @@ LOG_FORMAT = "%%(asctime)s%s %%(levelname)s %%(message)s"
 def explain(error: Exception, args: argparse.Namespace) -> str:
     """Return one sentence on why the address cannot be listened on."""
     number = getattr(error, "errno", None)
+    if number is None and not isinstance(error, UnicodeError):
+        return str(error)
     if isinstance(error, (socket.gaierror, UnicodeError)):
         return "there is no address of the name %r: %s" % (args.bind, error)
     if number == errno.EADDRINUSE:
@@ -133,6 +136,8 @@ def serve(args: argparse.Namespace) -> int:
     except (OSError, RuntimeError, UnicodeError) as error:
         logger.error("%s", explain(error, args))
         return 1
+    if hasattr(signal, "SIGCHLD"):      # children are not to be reaped unseen
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with stop_on(server, *STOP_SIGNALS):
         announce(server, args)
         server.serve_forever()

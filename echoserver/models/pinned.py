@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import queue
 import threading
 from time import monotonic
@@ -14,6 +15,8 @@ from ..server.serving import serve
 from ..server.threads import start_thread
 
 __all__ = ["PinnedEchoServer"]
+
+logger = logging.getLogger("echoserver")
 
 
 class PinnedEchoServer(EchoServer):
@@ -53,12 +56,14 @@ class PinnedEchoServer(EchoServer):
         super().server_activate()
         try:
             for _ in range(self.pool_size):
-                self._workers.append(start_thread(self.work))
+                self._workers.append(start_thread(self._be_a_worker))
         except (OSError, MemoryError) as error:
             self._end_workers()
-            raise OSError(errno.EAGAIN, "%s, having started %d of %d" % (
-                getattr(error, "strerror", "out of memory"),
-                len(self._workers), self.pool_size)) from error
+            raise OSError(
+                getattr(error, "errno", errno.ENOMEM),
+                "%s, having started %d of %d workers" % (
+                    getattr(error, "strerror", "out of memory"),
+                    len(self._workers), self.pool_size)) from error
 
     def server_close(self) -> None:
         super().server_close()
@@ -66,7 +71,9 @@ class PinnedEchoServer(EchoServer):
 
     def _end_workers(self) -> None:
         self.end_work()
-        end = monotonic() + CUT_TIMEOUT
+        # With the drain, which was to be over then.
+        end = CUT_TIMEOUT + (self.draining_since + self.grace
+                             if self.draining_since else monotonic())
         for worker in self._workers:
             worker.join(max(end - monotonic(), 0))
 
@@ -78,8 +85,15 @@ class PinnedEchoServer(EchoServer):
         for _ in self._workers:
             self.waiting.put(None)
 
+    def _be_a_worker(self) -> None:
+        while True:
+            try:
+                return self.work()
+            except BaseException:   # of a handler, or of a hook
+                logger.exception("unexpected error in a worker")
+
     def work(self) -> None:
-        """Be a worker."""
+        """Be a worker, until end_work()."""
         for peer in iter(self.waiting.get, None):
             self.serve_pinned(peer)
 

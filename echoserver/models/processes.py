@@ -33,11 +33,11 @@ class SharedPeer(Peer):
     __slots__ = "cells",
 
     REASONS = ["", "reset", "idle", "drain", "error"]
-    CELLS = 7
+    CELLS = 8
 
-    # What is left of a page of memory that is shared over a fork; zeroed, and
-    # freed with the last that has a part of it.  (With a page for each, a fork
-    # takes twice as long where there are 1,000 connections.)
+    # Memory that stays shared over a fork, and is zero: what is left of a page
+    # from which each takes its part.  (With a page for each, a fork takes
+    # twice as long where there are 1,000 connections.)
     page: Any = memoryview(b"")
 
     bytes_in = shared(0)
@@ -47,6 +47,7 @@ class SharedPeer(Peer):
     aborted = shared(4)
     cut = shared(5)
     reason_number = shared(6)
+    finished = shared(7)    # whether the child has come to its end
 
     def __init__(self, *args: Any, **options: Any) -> None:
         if len(SharedPeer.page) < self.CELLS:
@@ -127,7 +128,7 @@ class ForkingEchoServer(EchoServer):
     def _serve(self, request: Any, client_address: Any,
                control: socket.socket) -> int:
         """Serve a connection, in the child; its parent logs the end."""
-        peer = self.peers.pop(request)
+        peer: Any = self.peers.pop(request)
         # What is the parent's is closed: the port would stay bound, and the
         # other connections open, for as long as this child lives.
         self.loop.close()   # first: a kqueue's number may be used again
@@ -139,17 +140,18 @@ class ForkingEchoServer(EchoServer):
         self.peers[request] = peer
         keep_time_in_child(self, control)
         serve(self, request, client_address)
+        peer.finished = True
         return 0
 
     def _child_ended(self, child: Child) -> None:
-        status = child.poll()
-        if status is None:
+        if child.poll() is None:
             return  # about to: its files close first, and this is called again
         self.loop.remove(child)
         child.close()
         request = self._children.pop(child)
-        if status:
-            self.peers.abort(self.peers[request], "error")
+        peer: Any = self.peers[request]
+        if not peer.finished:   # it was killed, or called os._exit()
+            self.peers.abort(peer, "error")
         self.close_request(request)
 
     def kill_handlers(self) -> None:
@@ -176,6 +178,7 @@ class ForkingEchoServer(EchoServer):
     def _serve_all(self, control: socket.socket) -> int:
         """Be the server that start() has forked."""
         self._server = None
+        SharedPeer.page = memoryview(b"")   # the rest is the caller's, too
         self.loop.reopen()
         return serve_in_child(self, control)
 
@@ -187,10 +190,12 @@ class ForkingEchoServer(EchoServer):
 
     def shutdown(self) -> None:
         super().shutdown()
-        server, self._server = self._server, None
-        if server is not None:
-            self._listening = False     # that process has drained
-            server.wait(self.grace + 2 * CUT_TIMEOUT)
+        with self.closing:      # others wait, too
+            server, self._server = self._server, None
+            if server is not None:
+                self.listening = False      # that process has drained
+                if server.wait(self.grace + 2 * CUT_TIMEOUT):
+                    self.peers.note_cut_short()
 
 
 class ChildConnections(Connections):

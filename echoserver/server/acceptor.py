@@ -46,11 +46,13 @@ class Acceptor:
 
     Class variables that may be overridden, in seconds:
 
-    - pause: without accepting, when the system was out of something
+    - pause: without accepting, when the system was out of something; and
+      short_pause, when a hook has failed
     - complaint_interval: between two log lines about that
     """
 
     pause = 0.5
+    short_pause = 0.01
     complaint_interval = 1.0
 
     def __init__(self, server: "EchoServer") -> None:
@@ -152,11 +154,13 @@ class Acceptor:
         self._server.close_request(request)
 
     def _rest(self, error: Exception) -> None:
-        """Accept nobody for a moment: the system is out of something."""
+        """Accept nobody for a moment: at once it would fail again."""
         self.complain("cannot accept another connection: %s",
                       error or "out of memory")
         self._paused = True
-        self._server.loop.call_at(monotonic() + self.pause, self._resume)
+        self._server.loop.call_at(
+            monotonic() + (self.pause if is_shortage(error)
+                           else self.short_pause), self._resume)
 
     def _resume(self) -> None:
         self._paused = False

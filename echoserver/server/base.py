@@ -4,11 +4,9 @@
         EchoServer                  has a Loop, an Acceptor, the Connections
             ThreadingEchoServer, ...        the models, a file each
 
-The loop waits (loop.py), the acceptor lets clients in (acceptor.py), the
-connections are listed and judged (connections.py), and all of it comes to an
-end (drain.py).  Here stands who calls whom: the hooks of socketserver, in
-their order get_request, verify_request, process_request, finish_request,
-shutdown_request, close_request; each may be overridden.
+Here stands who calls whom: the hooks of socketserver, in their order
+get_request, verify_request, process_request, finish_request, shutdown_request,
+close_request; each may be overridden.
 """
 
 import functools
@@ -40,24 +38,20 @@ class EchoServer(socketserver.TCPServer):
     Methods for the caller, beside those of socketserver.TCPServer:
 
     - start(server_address, ..., **options) -> server, in the background
-    - stop(grace=None), from any thread and from a signal handler
-    - shutdown(), which also waits for serve_forever() to end
+    - stop(grace=None); shutdown(), which also waits for serve_forever()
     - server_close(), which drains; leaving a with block calls it
 
     Class variables that may be overridden, or given as keywords:
 
-    - max_connections: open at the same time; others wait in the kernel's
-      backlog until one ends.  0 is no limit.
+    - max_connections: at a time, others wait in the backlog; 0 is no limit
     - idle_timeout: seconds without a byte moved either way; 0 is never
     - grace: seconds that a drain may take
-    - delay: seconds before each reply, as a slow disk or database would take;
-      a handler with its own handle() is not delayed
+    - delay: seconds before each reply; not of a handler with its own handle()
 
     Instance variables: peers (Connections), loop and acceptor, its parts;
     turns, whether its handlers do nothing but call Peer.turn().
 
-    ValueError is raised for an option that makes no sense, OSError when the
-    address cannot be listened on (socket.gaierror for a name).
+    ValueError is raised for an option, OSError for an address.
     """
 
     # Enough for a balancer's pool, within the 1,024 descriptors that a
@@ -94,18 +88,17 @@ class EchoServer(socketserver.TCPServer):
                           idle_timeout=idle_timeout, delay=delay)
         self.adopted = False    # whether others use the listener, too
         self.draining_since = 0.0   # the monotonic time, once it drains
-        self._listening = self._closed = False
+        self.listening = self._closed = False
         self._background: Optional[threading.Thread] = None
         # Held by server_close(), for which others wait.  Reentrant, since a
         # hook or a signal handler may call it in the midst of it.
-        self._closing = threading.RLock()
+        self.closing = threading.RLock()
         self.turns = (uses_turns(RequestHandlerClass) and
                       type(self).finish_request is EchoServer.finish_request)
         self.loop = Loop()
         self.acceptor = Acceptor(self)
-        reply = getattr(RequestHandlerClass, "reply", bytes.upper)
-        if self.delay:
-            reply = delayed(reply, self.delay, self.is_ending)
+        reply = delayed(getattr(RequestHandlerClass, "reply", bytes.upper),
+                        self.delay, self.is_ending)
         self.peers = Connections(
             self.loop, functools.partial(self.peer_class, reply=reply),
             # our own delay is not the peer's silence
@@ -136,7 +129,7 @@ class EchoServer(socketserver.TCPServer):
         if ACCEPTED_INHERIT:
             self.set_up(self.socket)
         super().server_activate()
-        self._listening = True
+        self.listening = True
 
     def adopt(self, listener: socket.socket) -> None:
         """Serve on a listening socket that somebody else has made, in place
@@ -179,21 +172,24 @@ class EchoServer(socketserver.TCPServer):
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Serve until stop() or shutdown(); poll_interval is ignored."""
-        self.socket.setblocking(False)
+        with self.closing:
+            if self._closed:
+                return
+            self.socket.setblocking(False)
+            self.loop.begin()
         self.loop.run(self.acceptor.update, self.service_actions)
 
     def stop(self, grace: Optional[float] = None) -> None:
         """Make serve_forever() return soon; set self.grace if it is given.
 
-        Never blocks.  May be called in any state, twice, from any thread and
-        from a signal handler.  During a drain, stop(grace=0) ends it.
+        Never blocks, is right in any thread and in a signal handler, and
+        twice.  During a drain, stop(grace=0) ends it.
         """
         self._set_options(grace=grace)
         self.loop.stop()
 
     def shutdown(self) -> None:
-        """Stop, and wait until serve_forever() has ended; in its own thread,
-        where waiting would never end, this is stop()."""
+        """Stop, and wait for serve_forever() to end, unless called in it."""
         self.stop()
         self.loop.wait()
 
@@ -210,13 +206,14 @@ class EchoServer(socketserver.TCPServer):
         """Stop, drain, and give everything back; from several threads at
         once, all return when it is done."""
         self.shutdown()
-        with self._closing:
+        with self.closing:
             if self._closed:
                 return
             self._closed = True
+            self.loop.wait()    # for what began to serve meanwhile
             if self._background not in (None, threading.current_thread()):
                 self._background.join()
-            if self._listening and self.socket.fileno() >= 0:
+            if self.listening and self.socket.fileno() >= 0:
                 self.draining_since = monotonic()
                 self.loop.enter_thread()
                 drain(self)
@@ -240,16 +237,19 @@ class EchoServer(socketserver.TCPServer):
         """Serve the connection to its end, in the loop; others wait."""
         if self.draining_since:     # who waited in the backlog has no time
             self.peers.end(self.peers[request], "drain")
-        with keeping_time(self):
-            serve(self, request, client_address)
+        try:
+            with keeping_time(self):
+                serve(self, request, client_address)
+        except SystemExit:
+            if not self.loop.in_thread():   # in handle_request()
+                raise
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Tell what a peer did (in its log line) from our bug (traceback)."""
         tell_error(self, request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """End our side, read what is unread, and close; or reset, where an
-        end of stream would pass for the end of a whole reply."""
+        """End the stream, or reset the connection; and close."""
         finish(self, request)
         self.close_request(request)
 

@@ -19,16 +19,24 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple
 
+from .system import reset_on_close
+
 if TYPE_CHECKING:
     from .base import EchoServer
 
-__all__ = ["Child", "describe", "serve_in_child"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    pass
+
+__all__ = ["Child", "MAX_TIMEOUT", "describe", "hear_parent", "serve_in_child"]
 
 logger = logging.getLogger("echoserver")
 
 STOP = struct.Struct("d")       # the command: seconds that the drain may take
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
-MAX_TIMEOUT = 1e6               # settimeout() counts milliseconds in an int
+# Seconds; settimeout() counts milliseconds in an int.
+MAX_TIMEOUT = 1e6
 
 
 class Child:
@@ -44,6 +52,9 @@ class Child:
 
     OSError is raised when the system is out of processes or descriptors.
     """
+
+    # The control socket of this process, where that is a child itself.
+    own: Optional[socket.socket] = None
 
     def __init__(self, run: Callable[[socket.socket], int],
                  controls: Optional[Tuple[socket.socket, socket.socket]] = None
@@ -67,6 +78,9 @@ class Child:
         status = 1
         try:
             self._control.close()
+            if Child.own is not None:   # the parent's, whose end it tells
+                Child.own.close()
+            Child.own = control
             signal.set_wakeup_fd(-1)    # the parent's loop
             for number in STOP_SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
@@ -120,17 +134,41 @@ def describe(status: int) -> str:
     return "ended with exit status %d" % os.WEXITSTATUS(status)
 
 
+def hear_parent(control: socket.socket, on_stop: Callable[[float], Any],
+                on_end: Callable[[], Any]) -> None:
+    """Have on_stop(grace) called when the parent has called stop(), and
+    on_end() when it has ended.
+
+    By a signal, so that it is heard whatever this process waits for.  (And a
+    thread takes ten times as long to start.)
+    """
+    def on_signal(*args: Any) -> None:
+        with contextlib.suppress(BlockingIOError):
+            command = control.recv(STOP.size, socket.MSG_DONTWAIT)
+            while command:
+                on_stop(*STOP.unpack(command))
+                command = control.recv(STOP.size, socket.MSG_DONTWAIT)
+            signal.signal(signal.SIGIO, signal.SIG_IGN)
+            on_end()
+
+    signal.signal(signal.SIGIO, on_signal)
+    fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(control, fcntl.F_SETFL, os.O_ASYNC)
+    on_signal()     # for what has happened before
+
+
 def serve_in_child(server: "EchoServer", control: socket.socket) -> int:
     """Serve until the parent says stop or ends; drain; return the status."""
-    def on_command(control: socket.socket) -> None:
-        command = control.recv(STOP.size)
-        if command:
-            server.stop(*STOP.unpack(command))
-        else:
-            server.loop.remove(control)
-            server.stop()
+    def on_stop(grace: float) -> None:
+        if server.is_ending() and not grace:
+            # It may be stuck, and killed: no stream is to end as if whole.
+            for request in list(server.peers):
+                reset_on_close(request)
+        server.stop(grace)
 
     with server:
-        server.loop.add(control, on_command)
+        signal.set_wakeup_fd(server.loop.wakeup_fd())
+        hear_parent(control, on_stop, server.stop)
         server.serve_forever()
+        signal.set_wakeup_fd(-1)
     return 1 if server.peers.cut_short else 0

@@ -124,6 +124,10 @@ class Connections(Dict[Any, Peer]):
         whose handlers are still busy are among them."""
         return self._cut_short + sum(map(is_cut_short, self.copy().values()))
 
+    def note_cut_short(self) -> None:
+        """Count one that another process has cut."""
+        self._cut_short += 1
+
     def totals(self) -> str:
         """Return the sentence about all connections that have ended."""
         reasons = ", ".join("%d %s" % (count, reason) for reason, count
@@ -162,7 +166,7 @@ class Connections(Dict[Any, Peer]):
     def reset(self, peer: Peer, reason: str) -> None:
         """Let peer's connection end with a reset when it is closed."""
         with self.lock:
-            peer.ends(reason)
+            peer.ends(reason, unread(peer.request))
             peer.aborted = True
             reset_on_close(peer.request)
 
@@ -227,11 +231,15 @@ class Connections(Dict[Any, Peer]):
                 self.abort(peer, "drain")
 
     def cut_all(self, reason: str) -> None:
-        """Cut whatever is left."""
+        """Cut whatever is left; end what is at rest."""
         for peer in self.copy().values():
-            self.cut(peer, reason)
+            if (peer.reason or peer.unanswered or unread(peer.request)
+                    or unsent(peer.request)):
+                self.cut(peer, reason)
+            else:
+                self.end(peer, reason)
 
 
 def is_cut_short(peer: Peer) -> bool:
     return (peer.reason == "drain" and peer.aborted
-            and (peer.unanswered or bool(peer.unsent)))
+            and (peer.bytes_in_then > peer.bytes_out or bool(peer.unsent)))

@@ -202,8 +202,11 @@ def uses_turns(handler_class: Any) -> bool:
 
 def delayed(reply: Callable[[bytes], bytes], delay: float,
             is_ending: Callable[[], bool]) -> Callable[[bytes], bytes]:
-    """Return a reply() that blocks for so many seconds before it answers, or
-    until the server is ending."""
+    """Return reply(), or one that blocks for so many seconds before it
+    answers, or until the server is ending."""
+    if not delay:
+        return reply
+
     def delayed_reply(data: bytes) -> bytes:
         end = monotonic() + delay
         while monotonic() < end and not is_ending():

@@ -188,10 +188,14 @@ class Loop:
 
     # Running and stopping.
 
+    def begin(self) -> None:
+        """Have wait() wait for the end of a run() that is about to come."""
+        self._ended.clear()
+
     def run(self, before: Callable[[], Any],
             after: Callable[[], Any]) -> None:
         """Run until stop(), calling before() and after() around each wait."""
-        self._ended.clear()
+        self.begin()
         self.enter_thread()
         try:
             while not self.stopping:

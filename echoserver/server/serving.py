@@ -54,6 +54,10 @@ def take_turn(server: "EchoServer", peer: Peer, buffer: Buffer
         report_error(server, peer.request, peer.client_address)
     except SystemExit:  # which ends a handler, and no worker
         peer.ends("error")
+    except BaseException:
+        peer.ends("error")
+        server.shutdown_request(peer.request)
+        raise
     server.shutdown_request(peer.request)
     return False
 
@@ -63,7 +67,7 @@ def report_error(server: "EchoServer", request: Any,
     """Call handle_error(), whose own errors end nothing else."""
     try:
         server.handle_error(request, client_address)
-    except Exception:
+    except (Exception, SystemExit):
         logger.exception("handle_error() has failed")
     if request in server.peers:
         server.peers[request].ends("error")
@@ -90,6 +94,7 @@ def reason_of(error: Optional[BaseException], request: Any) -> str:
     both TimeoutError.
     """
     if (isinstance(error, ConnectionError)
+            and not isinstance(error, ConnectionRefusedError)   # of another
             or getattr(error, "errno", None) in PEER_ERRNOS):
         return "reset"
     if isinstance(error, socket.timeout) and request.gettimeout():

@@ -34,17 +34,18 @@ def stop_on(server: Any, *signals: int) -> Iterator[None]:
     Afterwards the signals are ignored: the program is about to exit, with a
     status that tells of the drain.
     """
-    seen = itertools.count()
+    seen = itertools.count(1)
 
     def on_signal(number: int, frame: Any) -> None:
-        if not next(seen):
+        nth = next(seen)
+        if nth == 1:
             server.stop()
-            return
-        server.stop(grace=0)
-        for request in list(server.peers):
-            reset_on_close(request)
-        if hasattr(signal, "setitimer"):    # whose default needs no Python
-            signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS)
+        elif nth == 2:
+            server.stop(grace=0)
+            for request in list(server.peers):
+                reset_on_close(request)
+            if hasattr(signal, "setitimer"):    # its default needs no Python
+                signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS)
 
     for number in signals:
         signal.signal(number, on_signal)

@@ -14,15 +14,12 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Iterator
 
+from .child import MAX_TIMEOUT, hear_parent
+from .system import reset_on_close
 from .threads import start_thread
 
 if TYPE_CHECKING:
     from .base import EchoServer
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    pass
 
 __all__ = ["keep_time_in_child", "keeping_time"]
 
@@ -62,21 +59,19 @@ def keep_time(server: "EchoServer", ended: threading.Event) -> None:
 
 def keep_time_in_child(server: "EchoServer", control: socket.socket) -> None:
     """Hear when the parent process stops; when it has ended, end who is idle
-    in its place.  By signals: a thread takes ten times as long to start."""
-    def on_control(*args: Any) -> None:
-        with contextlib.suppress(BlockingIOError):
-            if control.recv(64, socket.MSG_DONTWAIT):   # from Child.stop()
-                server.stop()
-            elif server.peers.idle_timeout:
-                signal.signal(signal.SIGALRM, on_alarm)
-                on_alarm()
+    in its place, or who is left of its drain."""
+    def on_end() -> None:
+        if server.is_ending():
+            for request in server.peers:
+                reset_on_close(request)
+            os._exit(1)
+        elif server.peers.idle_timeout:
+            signal.signal(signal.SIGALRM, on_alarm)
+            on_alarm()
 
     def on_alarm(*args: Any) -> None:
         now = monotonic()
-        signal.setitimer(signal.ITIMER_REAL,
-                         server.peers.end_idle(now) - now)
+        signal.setitimer(signal.ITIMER_REAL, min(
+            server.peers.end_idle(now) - now, MAX_TIMEOUT))
 
-    signal.signal(signal.SIGIO, on_control)
-    fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(control, fcntl.F_SETFL, os.O_ASYNC)
-    on_control()    # for what has happened before
+    hear_parent(control, lambda grace: server.stop(), on_end)

@@ -51,6 +51,7 @@ class Workers:
         self._one_cpu = one_cpu
         self._children: Dict[Child, Tuple[int, float]] = {}
         self._stopping = False
+        self._stopped_at = 0.0      # the last time, monotonic
 
     def __enter__(self) -> "Workers":
         return self
@@ -114,6 +115,7 @@ class Workers:
     def stop(self, grace: Optional[float] = None) -> None:
         """Have the workers drain; from a signal handler, too, and twice."""
         self._stopping = True
+        self._stopped_at = monotonic()
         self.server.stop(grace)
         if not self.server.adopted:
             ignore_callers(self.server.socket)
@@ -124,17 +126,23 @@ class Workers:
         """Wait for the workers to drain, and kill those that do not."""
         self.stop()     # and with them one that was just started
         self.server.socket.close()
-        began = monotonic()
-        while self._children:
-            left = began + self.server.grace + 2 * CUT_TIMEOUT - monotonic()
-            if left <= 0:
-                break
-            self.loop.run_once(min(left, CUT_TIMEOUT))
+        self._wait(CUT_TIMEOUT)     # as long as they may take
+        for child in self._children:
+            child.stop(0)           # they are stuck: have all reset
+        self._wait(2 * CUT_TIMEOUT)
         for child in self._children:
             self.cut_short += 1
             child.wait(0)
         self._children.clear()
         self.loop.close()
+
+    def _wait(self, seconds: float) -> None:
+        """Wait until all have ended, or so long after stop() and the grace,
+        which a second stop() may change meanwhile."""
+        left = 1.0
+        while self._children and left > 0:
+            left = self._stopped_at + self.server.grace + seconds - monotonic()
+            self.loop.run_once(max(min(left, CUT_TIMEOUT), 0))
 
 
 def share_one_cpu(index: Optional[int] = None) -> None:

@@ -17,8 +17,8 @@ from echoserver.models import MODELS
 
 from .support import PATIENCE, TestCase, until
 
-__all__ = ["NOWHERE", "ModelTestCase", "every_model", "needs_fork",
-           "needs_ipv6", "posix_only", "stream"]
+__all__ = ["NOWHERE", "ModelTestCase", "dies", "every_model", "needs_fork",
+           "needs_ipv6", "posix_only", "replying", "stream"]
 
 logger = logging.getLogger("echoserver")
 
@@ -36,6 +36,20 @@ def stream(count):
 NOWHERE = "240.0.0.1"
 
 RESET_ON_CLOSE = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+
+
+def replying(reply):
+    """Return a handler class with that reply()."""
+    return type("Handler", (EchoHandler,), {"reply": staticmethod(reply)})
+
+
+def dies(error):
+    """Return a reply() that raises error for b"die"."""
+    def reply(data):
+        if data == b"die":
+            raise error
+        return data.upper()
+    return reply
 
 
 def has_ipv6():

@@ -12,7 +12,7 @@ import unittest
 from unittest import mock
 
 from echoserver import EchoHandler
-from echoserver.models import MODELS
+from echoserver.models import MODELS, pinned
 from echoserver.server import drain
 
 from .models import (ModelTestCase, every_model, needs_fork, needs_ipv6,
@@ -102,8 +102,7 @@ class Drain:
         self.assertRegex(line, "^INFO .* drain after")
         self.assertGreaterEqual(float(line.split(" after ")[1].split()[0]),
                                 0.05)
-        if self.here:
-            self.assertEqual(server.cut_short, 1)
+        self.assertEqual(server.cut_short, 1)
 
     def test_stop_with_another_grace(self):
         """stop(0) leaves no time, and no connection."""
@@ -122,6 +121,15 @@ class Drain:
         server.stop(grace=0)
         server.server_close()
         self.assertEqual(server.cut_short, 0)
+
+    def test_rest_without_grace(self):
+        """Who is at rest sees the end of the stream, however short it is."""
+        self.only_here()
+        server = self.serve(grace=0)
+        s = self.client(server)
+        until(lambda: not self.peer(server).unanswered, "the server to know")
+        server.server_close()
+        self.ends(s)
 
     def test_reply_that_the_kernel_still_sends(self):
         """A slow reader gets all of it before the end: what is queued is
@@ -274,6 +282,31 @@ class CutTest(ModelTestCase):
         self.assertEqual(len(self.log("served")), 1)
 
 
+class PinnedDrainTest(ModelTestCase):
+
+    server_class = MODELS["pinned"]
+
+    def test_request_that_is_not_read(self):
+        """A reset destroys it, which is no clean drain."""
+        go = threading.Event()
+        self.addCleanup(go.set)
+
+        class Stuck(EchoHandler):
+            @staticmethod
+            def reply(data):
+                go.wait(PATIENCE)
+                return data
+
+        server = self.serve(Stuck, pool_size=1, grace=0.05)
+        for _ in range(2):
+            self.connect(server.server_address).sendall(b"hello")
+        until(lambda: len(server.peers) == 2, "connections")
+        with mock.patch.object(drain, "CUT_TIMEOUT", 0.05), mock.patch.object(
+                pinned, "CUT_TIMEOUT", 0.05):
+            server.server_close()
+        self.assertEqual(server.cut_short, 2)
+
+
 class NetworkTest(ModelTestCase):
     """What is different where clients are not on the same host."""
 
@@ -327,6 +360,18 @@ class ForkedDrainTest(ModelTestCase):
         self.assertEqual(self.rest(s)[1], "reset")
         self.assertRegex(self.logged_end(s), "drain after")
         self.assertEqual(server.cut_short, 1)
+
+    def test_close_from_several_threads(self):
+        """All wait for the process that start() has forked."""
+        server = self.serve(grace=0.2)
+        s, _ = self.stuff(server)
+        threads = [self.in_thread(lambda: [
+            server.server_close(), self.assertEqual(server.cut_short, 1)])
+            for _ in range(3)]
+        for thread in threads:
+            self.ended(thread)
+        self.assertEqual(server.cut_short, 1)
+        self.assertEqual(self.rest(s)[1], "reset")
 
     def test_grace_without_end(self):
         """Infinity is a grace, for a server in another process, too."""

@@ -12,7 +12,7 @@ import unittest
 from echoserver import EchoHandler, EchoServer, ThreadingEchoServer
 from echoserver.models import MODELS
 
-from .models import ModelTestCase, every_model, logger
+from .models import ModelTestCase, dies, every_model, logger, replying
 from .support import PATIENCE
 
 
@@ -31,20 +31,6 @@ class Stock(socketserver.BaseRequestHandler):
 
     def handle(self):
         self.request.sendall(self.request.recv(100).swapcase())
-
-
-def replying(reply):
-    """Return a handler class with that reply()."""
-    return type("Handler", (EchoHandler,), {"reply": staticmethod(reply)})
-
-
-def dies(error):
-    """Return a reply() that raises error for b"die"."""
-    def reply(data):
-        if data == b"die":
-            raise error
-        return data.upper()
-    return reply
 
 
 @every_model
@@ -145,7 +131,6 @@ class Handlers:
     def test_exit(self):
         """SystemExit ends its own connection with a reset, without a
         traceback; no worker and no loop."""
-        self.needs(2)
         for few in self.few, {}:
             server = self.serve(replying(dies(SystemExit())), **few)
             for _ in range(2):
@@ -158,7 +143,6 @@ class Handlers:
 
     def test_exit_of_its_own_handle(self):
         """The same of a handler that has a worker for itself."""
-        self.needs(2)
         class Exiting(EchoHandler):
             def handle(self):
                 if self.request.recv(10) == b"die":
@@ -173,6 +157,26 @@ class Handlers:
             s.sendall(b"die")
             self.ends(s, "reset")
         self.answers(server)
+
+    def test_exit_of_handle_error(self):
+        """The hook may fail in that way, too."""
+        server = self.serve(replying(dies(ZeroDivisionError())), cls=type(
+            "Server", (self.server_class,), {"handle_error": lambda *args:
+                                             sys.exit()}), **self.few)
+        for _ in range(2):
+            s = self.connect(server.server_address)
+            s.sendall(b"die")
+            self.ends(s, "reset")
+        self.answers(server)
+
+    def test_refusal_of_another(self):
+        """A handler that cannot connect elsewhere has failed, not its
+        peer."""
+        server = self.serve(replying(dies(ConnectionRefusedError())))
+        s = self.connect(server.server_address)
+        s.sendall(b"die")
+        self.ends(s, "reset")
+        self.assertRegex(self.logged_end(s), "error after")
 
     def test_dead_network(self):
         """The kernel's ETIMEDOUT is the network's doing: reset, not idle."""

@@ -143,6 +143,18 @@ class IdleHandlerTest(ModelTestCase):
         self.asks(s)
         self.ends(s)
 
+    @needs_fork
+    def test_long_timeout_of_a_child_of_a_server_that_was_killed(self):
+        """No timer takes so many seconds; the child goes on."""
+        process, address = self.start_server("-m", "processes",
+                                             "--idle-timeout", "1e300")
+        s = self.connect(address)
+        self.asks(s)
+        process.kill()
+        process.wait()
+        for _ in range(2):
+            self.asks(s)
+
 
 class ClockTest(unittest.TestCase):
     """The decisions, with the time passed in."""

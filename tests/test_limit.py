@@ -228,6 +228,24 @@ class ShortageTest(ModelTestCase):
         self.assertEqual(self.log("cannot accept"), [])
         self.assertEqual(len(self.log("^Traceback")), 3)
 
+    def test_error_of_get_request(self):
+        """A handshake that fails, say, is no shortage either."""
+        class Server(self.server_class):
+            failures = [OSError(1, "handshake failed")]
+
+            def get_request(self):
+                request, client_address = super().get_request()
+                if self.failures:
+                    request.close()
+                    raise self.failures.pop()
+                return request, client_address
+
+        server = self.serve(cls=Server)
+        server.acceptor.pause = 10 * PATIENCE
+        self.rest(self.connect(server.server_address))
+        self.answers(server)
+        self.assertEqual(len(self.log("ERROR cannot accept .* handshake")), 1)
+
 
 @needs_fork
 class ForkShortageTest(ModelTestCase):

@@ -15,7 +15,7 @@ from echoserver import EchoHandler
 from echoserver.models import MODELS
 from echoserver.server.loop import Loop, Selector
 
-from .models import ModelTestCase
+from .models import ModelTestCase, dies, replying
 from .support import PATIENCE, ROOT, until
 
 
@@ -108,6 +108,18 @@ class PoolTest(ModelTestCase):
         with mock.patch.object(threading.Thread, "start", start):
             with self.assertRaisesRegex(OSError, "started 2 of 5"):
                 self.server_class(("127.0.0.1", 0), pool_size=5)
+
+    def test_worker_that_goes_on(self):
+        """Whatever a handler raises: its connection ends, no worker does."""
+        for name in "pinned", "pool":
+            server = self.serve(replying(dies(KeyboardInterrupt())),
+                                cls=MODELS[name], pool_size=1)
+            for _ in range(2):
+                s = self.connect(server.server_address)
+                s.sendall(b"die")
+                self.ends(s, "reset")
+            self.answers(server)
+        self.assertEqual(len(self.log("^KeyboardInterrupt")), 4)
 
     def test_workers_that_are_stuck(self):
         """server_close() has one deadline for all of them."""

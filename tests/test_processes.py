@@ -64,6 +64,56 @@ class ChildrenTest(ModelTestCase):
         self.assertRegex(self.logged_end(s), "error after")
         self.child(server)
 
+    def test_child_that_exits(self):
+        """However it does: the end is no end of a whole reply."""
+        class Leaving(EchoHandler):
+            def handle(self):
+                self.request.recv(10)
+                self.request.sendall(b"HA")
+                os._exit(0)
+
+        s = self.connect(self.serve(Leaving).server_address)
+        s.sendall(b"hallo")
+        self.assertEqual(self.rest(s)[1], "reset")
+        self.assertRegex(self.logged_end(s), "error after")
+
+    def test_two_servers(self):
+        """Of one process, each with figures of its own."""
+        self.server_class.peer_class(None, None)    # takes memory, too
+        servers = [self.serve(), self.serve()]
+        clients = [self.client(server, b"a" * size) for server, size
+                   in zip(servers, (10, 1000))]
+        for s, size in zip(clients, (10, 1000)):
+            s.shutdown(socket.SHUT_WR)
+            self.ends(s)
+            self.assertRegex(self.logged_end(s), " %d bytes in" % size)
+
+    def test_ignored_end_of_children(self):
+        """Who starts it may ignore SIGCHLD: it is told all the same."""
+        process, address = self.start_server(
+            "--workers", "1", "-m", "events", bufsize=0,
+            prelude=WorkersTest.HURRY + """
+import signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)""")
+        with self.connect(address) as s:
+            self.asks(s)
+        line = self.read_line(process.stderr).decode()
+        pid = int(re.search(r" \[(\d+)\] ", line).group(1))
+        os.kill(pid, signal.SIGKILL)
+        self.assertIn(b"was ended by signal 9", self.read_line(process.stderr))
+
+    def test_worker_with_children_that_is_killed(self):
+        """Another takes its place at once, whatever its children do."""
+        process, address = self.start_server(
+            "--workers", "1", "-m", "processes", bufsize=0,
+            prelude=WorkersTest.HURRY)
+        s = self.connect(address)
+        self.asks(s)
+        (worker,) = children(process.pid)
+        os.kill(int(worker), signal.SIGKILL)
+        self.assertIn(b"was ended by signal 9", self.read_line(process.stderr))
+        self.asks(s)
+
     def test_no_zombie(self):
         """A child that has ended is reaped while others are served."""
         server, address = self.start_server("-m", "processes")

@@ -5,7 +5,11 @@ import os
 import signal
 import socket
 import sys
+import threading
 import unittest
+from unittest import mock
+
+from echoserver.server import signals
 
 from .models import needs_ipv6, posix_only
 from .support import PATIENCE, PLAIN, ProgramTestCase, python
@@ -120,6 +124,59 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})""")
             with self.assertRaises(ConnectionError):
                 while s.recv(1 << 20):
                     pass
+
+    @unittest.skipUnless(sys.platform.startswith("linux"),
+                         "fills a pipe of a known size")
+    def test_log_of_workers_that_nobody_reads(self):
+        """They are killed, and reset what they have, before: no end passes
+        for that of a whole reply, and no process is left behind."""
+        import fcntl
+        for model in "threads", "processes":
+            reader, writer = os.pipe()
+            process, address = self.start_server(
+                "--workers", "1", "-m", model, "--grace", "0", stderr=writer,
+                prelude="from echoserver.server import workers\n"
+                "workers.CUT_TIMEOUT = 0.2")
+            s = self.stuff(address)
+            os.write(writer, bytes(fcntl.fcntl(writer, 1032)))
+            os.close(writer)
+            self.echo(address).close()      # whose line is one too many
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual(process.wait(PATIENCE), 1)
+            with self.assertRaises(ConnectionError):
+                while s.recv(1 << 20):
+                    pass
+            while os.read(reader, 1 << 20):     # until the last has closed it
+                self.readable(reader, "the end of all processes")
+            os.close(reader)
+
+    def test_second_signal_that_is_late(self):
+        """The workers have their time from then on."""
+        process, address = self.start_server(
+            "--workers", "1", "--grace", 10 * PATIENCE,
+            prelude="from echoserver.server import workers\n"
+            "workers.CUT_TIMEOUT = 0.2")
+        s = self.stuff(address)
+        process.send_signal(signal.SIGTERM)
+        self.refused(address)
+        threading.Event().wait(0.5)     # longer than workers have at the end
+        code, lines = self.outcome(process, signal.SIGTERM)
+        self.assertEqual(code, 1)
+        self.assertRegex(lines[-1], r" INFO served .*\(1 drain\b")
+        with self.assertRaises(ConnectionError):
+            while s.recv(1 << 20):
+                pass
+
+    def test_signals_after_the_second(self):
+        """They do not put off the end."""
+        server, ends = mock.Mock(peers={}), []
+        server.loop.wakeup_fd.return_value = -1
+        with mock.patch("signal.setitimer", lambda *args: ends.append(args)):
+            with signals.stop_on(server, signal.SIGUSR1):
+                for _ in range(4):
+                    os.kill(os.getpid(), signal.SIGUSR1)
+        self.assertEqual(len(ends), 1)
+        self.assertEqual(server.stop.call_count, 2)
 
     def test_grace_that_runs_out(self):
         """A reply that was cut is an exit code of 1, and not hidden from

@@ -28,6 +28,24 @@ class Stop:
             server.run_in_background()
             self.answers(server)
 
+    def test_close_while_it_begins(self):
+        """It serves no more, which is no error."""
+        for _ in range(10):
+            errors = []
+
+            def serve():
+                try:
+                    server.serve_forever()
+                except BaseException as error:
+                    errors.append(error)
+
+            server = self.make()
+            thread = self.in_thread(serve)
+            server.server_close()
+            self.ended(thread)
+            self.assertEqual(errors, [])
+            server.serve_forever()
+
     def test_stop_twice(self):
         """The second time changes nothing, and too late is no error."""
         server = self.serve()

@@ -233,7 +233,7 @@ class Connections(Dict[Any, Peer]):
     def cut_all(self, reason: str) -> None:
         """Cut whatever is left; end what is at rest."""
         for peer in self.copy().values():
-            if (peer.reason or peer.unanswered or unread(peer.request)
+            if (peer.aborted or peer.unanswered or unread(peer.request)
                     or unsent(peer.request)):
                 self.cut(peer, reason)
             else:

@@ -161,7 +161,7 @@ class ModelTestCase(TestCase):
         self.addCleanup(server.server_close)
         server.peers.quiet_period = 0.01    # most have nothing to wait for
         server.peers.last_call = 0.002
-        server.peers.idle_tick = 0.05
+        server.idle.tick = 0.05
         server.acceptor.pause = 0.05
         return server
 

@@ -9,6 +9,7 @@ import unittest
 from echoserver import EchoHandler, EchoServer
 from echoserver.server.connections import Connections
 from echoserver.server.handler import Peer
+from echoserver.server.idle import IdleTimeout
 from echoserver.server.loop import Loop
 
 from .models import ModelTestCase, every_model, needs_fork, stream
@@ -70,7 +71,7 @@ class IdleHandlerTest(ModelTestCase):
     def test_slow_reader(self):
         """What the kernel still sends is progress, without the handler."""
         server = self.make(idle_timeout=0.1)
-        server.peers.idle_tick = 0.02
+        server.idle.tick = 0.02
         server.run_in_background()
         s = self.connect(server.server_address, SMALL_WINDOW)
         s.sendall(bytes(300000))
@@ -97,8 +98,8 @@ class IdleHandlerTest(ModelTestCase):
         s.sendall(b"hello")
         peer = self.peer(server)
         looks = []
-        real = server.peers.end_idle
-        server.peers.end_idle = lambda now: looks.append(now) or real(now)
+        real = server.idle.end_idle
+        server.idle.end_idle = lambda now: looks.append(now) or real(now)
         until(lambda: len(looks) > 4, "the sweep")
         self.assertEqual(peer.reason, "")
         go.set()
@@ -165,7 +166,8 @@ class ClockTest(unittest.TestCase):
         self.ours, self.theirs = socket.socketpair()
         self.addCleanup(self.ours.close)
         self.addCleanup(self.theirs.close)
-        self.peers = Connections(self.loop, Peer, idle_timeout=10)
+        self.peers = Connections(Peer, self.loop.call)
+        self.idle = IdleTimeout(self.loop, self.peers, 10)
         self.peers.add(self.ours, ("127.0.0.1", 1))
         self.made = self.peers[self.ours]
 
@@ -173,24 +175,24 @@ class ClockTest(unittest.TestCase):
         """A connection is judged at the end of its timeout, and its queue is
         looked at ten times in one."""
         now = self.made.progress
-        self.assertEqual(self.peers.end_idle(now), now + 1)
-        self.assertAlmostEqual(self.peers.end_idle(now + 9.5), now + 10)
+        self.assertEqual(self.idle.end_idle(now), now + 1)
+        self.assertAlmostEqual(self.idle.end_idle(now + 9.5), now + 10)
         self.assertEqual(self.made.reason, "")
-        self.peers.end_idle(now + 10)
+        self.idle.end_idle(now + 10)
         self.assertEqual((self.made.reason, self.made.aborted),
                          ("idle", False))
 
     def test_stuck(self):
         """One that was told to leave and is still here is cut."""
         now = self.made.progress
-        self.peers.end_idle(now + 10)
-        self.peers.end_idle(now + 11)
+        self.idle.end_idle(now + 10)
+        self.idle.end_idle(now + 11)
         self.assertTrue(self.made.cut)
 
     def test_reply_due(self):
         """Silence is no end of stream where a reply is due, but a cut."""
         self.made.bytes_in = 5
-        self.peers.end_idle(self.made.progress + 10)
+        self.idle.end_idle(self.made.progress + 10)
         self.assertTrue(self.made.cut)
 
     def test_drain(self):

@@ -9,6 +9,7 @@ from ..server.child import Child, serve_in_child
 from ..server.connections import Connections
 from ..server.drain import CUT_TIMEOUT
 from ..server.handler import Peer
+from ..server.idle import IdleTimeout
 from ..server.serving import serve
 from ..server.timekeeper import keep_time_in_child
 
@@ -135,9 +136,10 @@ class ForkingEchoServer(EchoServer):
         for other in [*self.peers, *self._children, self.socket]:
             other.close()
         self._children.clear()
-        self.peers = ChildConnections(self.loop, self.peer_class,
-                                      self.idle_timeout, self.turns)
+        self.peers = ChildConnections(self.peer_class, self.loop.call,
+                                      self.turns)
         self.peers[request] = peer
+        self.idle = IdleTimeout(self.loop, self.peers, self.idle.timeout)
         keep_time_in_child(self, control)
         serve(self, request, client_address)
         peer.finished = True

@@ -6,7 +6,8 @@ Read them in this order, each of which knows those before it:
     loop.py         waits for files and times; knows no TCP
     system.py       what is asked of the operating system
     listening.py    addresses, binding, the accepted socket's options
-    connections.py  who is connected, and who is to end
+    connections.py  who is connected, and the ways to end that
+    idle.py         who has been idle too long
     serving.py      what becomes of a connection's errors, and its close
     acceptor.py     who is let in
     drain.py        how all of it ends

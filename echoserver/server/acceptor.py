@@ -122,6 +122,7 @@ class Acceptor:
             return False
         try:
             server.peers.add(request, client_address)
+            server.idle.watch()
             if self._is_verified(request, client_address):
                 server.process_request(request, client_address)
             else:

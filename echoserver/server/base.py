@@ -21,6 +21,7 @@ from .acceptor import Acceptor
 from .connections import Connections
 from .drain import drain
 from .handler import EchoHandler, Peer, delayed, uses_turns
+from .idle import IdleTimeout
 from .loop import Loop
 from .serving import finish, serve, tell_error
 from .system import ACCEPTED_INHERIT, REUSE_ADDRESS, limit_wait
@@ -48,7 +49,7 @@ class EchoServer(socketserver.TCPServer):
     - grace: seconds that a drain may take
     - delay: seconds before each reply; not of a handler with its own handle()
 
-    Instance variables: peers (Connections), loop and acceptor, its parts;
+    Instance variables: its parts peers (Connections), idle, loop, acceptor;
     turns, whether its handlers do nothing but call Peer.turn().
 
     ValueError is raised for an option, OSError for an address.
@@ -63,8 +64,7 @@ class EchoServer(socketserver.TCPServer):
     # Less than the ten or more seconds that supervisors wait before SIGKILL.
     grace = 5.0
     delay = 0.0
-    # Seconds after which a handler that waits in send() sees that it was cut.
-    send_timeout = 0.25
+    send_timeout = 0.25     # until a handler in send() sees that it was cut
 
     # What the program asks of a model: its name, the descriptors that a
     # connection takes, and whether many threads had better share one CPU.
@@ -90,8 +90,7 @@ class EchoServer(socketserver.TCPServer):
         self.draining_since = 0.0   # the monotonic time, once it drains
         self.listening = self._closed = False
         self._background: Optional[threading.Thread] = None
-        # Held by server_close(), for which others wait.  Reentrant, since a
-        # hook or a signal handler may call it in the midst of it.
+        # Held by server_close(); reentrant, since a hook may call that in it.
         self.closing = threading.RLock()
         self.turns = (uses_turns(RequestHandlerClass) and
                       type(self).finish_request is EchoServer.finish_request)
@@ -100,10 +99,11 @@ class EchoServer(socketserver.TCPServer):
         reply = delayed(getattr(RequestHandlerClass, "reply", bytes.upper),
                         self.delay, self.is_ending)
         self.peers = Connections(
-            self.loop, functools.partial(self.peer_class, reply=reply),
-            # our own delay is not the peer's silence
-            self.idle_timeout and self.idle_timeout + self.delay, self.turns,
-            self.turns and RequestHandlerClass.timeout is None)
+            functools.partial(self.peer_class, reply=reply), self.loop.call,
+            self.turns, self.turns and RequestHandlerClass.timeout is None)
+        self.idle = IdleTimeout(    # our own delay is not the peer's silence
+            self.loop, self.peers,
+            self.idle_timeout and self.idle_timeout + self.delay)
         try:
             super().__init__(server_address, RequestHandlerClass,
                              bind_and_activate)

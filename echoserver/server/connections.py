@@ -1,4 +1,4 @@
-"""The live connections, and what is decided by looking at them.
+"""The live connections: their list, their log lines, and the ways to end one.
 
 A Peer is listed exactly while its socket is open in this process.  The limit
 counts the list; the idle timeout and the drain end what is on it; the log line
@@ -26,7 +26,6 @@ from time import monotonic
 from typing import Any, Callable, Counter, Dict
 
 from .handler import Peer
-from .loop import Loop
 from .system import reset_on_close, shut_down, unread, unsent
 
 __all__ = ["Connections"]
@@ -38,20 +37,20 @@ class Connections(Dict[Any, Peer]):
 
     """The open connections, a dict of accepted socket -> Peer.
 
-    loop keeps the time and may wait for a Peer; make_peer(request, address)
-    returns one; idle_timeout is in seconds, 0 is never.  turns says whether
-    handlers do nothing but call Peer.turn(); if they do, send_times_out says
-    whether they look up now and then when they wait in send().
+    make_peer(request, address) returns a Peer; call(peer) has one looked after
+    that waits in a loop, to be writable perhaps.  turns says whether handlers
+    do nothing but call Peer.turn(); if they do, send_times_out says whether
+    they look up now and then when they wait in send().
 
     Class variables that may be overridden, in seconds:
 
     - quiet_period: without a byte, until a draining connection is at rest
     - last_call: what a connection at rest is given to ask when a drain begins
-    - idle_tick: an idle timeout is at most so late
     - log_after: a connection without a byte is logged if it lasted so long
 
     Instance variables:
 
+    - call: as above
     - ended: a Counter of the reasons for which connections ended
     - bytes_in, bytes_out: of the connections that have ended
     """
@@ -61,36 +60,27 @@ class Connections(Dict[Any, Peer]):
     quiet_period = 0.25
     # An idle server is to be gone within 50 ms.
     last_call = 0.02
-    idle_tick = 0.2
     # Longer than the probes of balancers and monitors last.
     log_after = 1.0
 
-    def __init__(self, loop: Loop, make_peer: Callable[[Any, Any], Peer],
-                 idle_timeout: float, turns: bool = True,
+    def __init__(self, make_peer: Callable[[Any, Any], Peer],
+                 call: Callable[[Peer], Any], turns: bool = True,
                  send_times_out: bool = False) -> None:
         super().__init__()
-        self.idle_timeout = idle_timeout
         self.ended: Counter[str] = collections.Counter()
         self.bytes_in = self.bytes_out = self._cut_short = 0
         # Held while a connection is closed and while another thread shuts one
         # down: the number of a closed descriptor may be a new connection's.
         # Reentrant, since the loop's thread closes what it has ended.
         self.lock = threading.RLock()
-        # Called where a peer waits in a loop, to be writable perhaps.
-        self.call: Callable[[Peer], None] = loop.call
-        self._loop = loop
+        self.call = call
         self._make_peer = make_peer
         self._turns = turns
         self._send_times_out = send_times_out and os.name == "posix"
-        self._looking = False   # whether a timer looks for who is idle
 
     def add(self, request: Any, client_address: Any) -> None:
         """List an accepted connection."""
         self[request] = self._make_peer(request, client_address)
-        if self.idle_timeout and not self._looking:
-            self._looking = True
-            self._loop.call_at(monotonic() + self.idle_timeout / 10,
-                               self._look_for_idle)
 
     def remove(self, request: Any) -> int:
         """Take a closed connection off the list, with its log line; return
@@ -178,37 +168,7 @@ class Connections(Dict[Any, Peer]):
             peer.unsent = unsent(request)
             peer.bytes_out -= min(peer.unsent, peer.bytes_out)
 
-    # Deciding who is to end.  Each method takes the time as an argument.
-
-    def _look_for_idle(self) -> None:
-        self._looking = bool(self and self.idle_timeout)
-        if self._looking:
-            self._loop.call_at(self.end_idle(monotonic()),
-                               self._look_for_idle)
-
-    def end_idle(self, now: float) -> float:
-        """End what has been idle too long; return when to look again.
-
-        A reply that the kernel is still delivering is progress, though the
-        handler has nothing to do or waits in send(): so the send queue is
-        looked at ten times in a timeout.
-        """
-        due = now + self.idle_timeout / 10
-        for peer in self.copy().values():
-            if peer.reason:     # it was told to leave, and may be stuck
-                self.cut(peer, peer.reason)
-                continue
-            left = unsent(peer.request)
-            if left != peer.unsent and peer.unsent is not None:
-                peer.progress = now
-            peer.unsent = left
-            if now < peer.progress + self.idle_timeout:
-                due = min(due, peer.progress + self.idle_timeout)
-            elif peer.unanswered:
-                self.cut(peer, "idle")
-            elif not unread(peer.request):  # or we are what is slow
-                self.end(peer, "idle")
-        return max(due, now + self.idle_tick)
+    # What drain.py asks for.
 
     def end_resting(self, now: float, began: float, grace: float) -> None:
         """End what a drain that began at a time can.

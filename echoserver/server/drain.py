@@ -27,7 +27,7 @@ def drain(server: "EchoServer") -> None:
     CUT_TIMEOUT."""
     began = server.draining_since
     peers, loop = server.peers, server.loop
-    peers.idle_timeout = 0.0
+    server.idle.timeout = 0.0
     server.socket.setblocking(False)
     server.acceptor.watch(False)
     if not server.adopted:  # or else others use it

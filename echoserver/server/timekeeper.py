@@ -47,8 +47,8 @@ def keep_time(server: "EchoServer", ended: threading.Event) -> None:
     while not ended.wait(TICK):
         now = monotonic()
         if not server.is_ending():
-            if peers.idle_timeout and now >= due:
-                due = peers.end_idle(now)
+            if server.idle.timeout and now >= due:
+                due = server.idle.end_idle(now)
             continue
         began = began or now
         if now < began + server.grace:
@@ -65,13 +65,13 @@ def keep_time_in_child(server: "EchoServer", control: socket.socket) -> None:
             for request in server.peers:
                 reset_on_close(request)
             os._exit(1)
-        elif server.peers.idle_timeout:
+        elif server.idle.timeout:
             signal.signal(signal.SIGALRM, on_alarm)
             on_alarm()
 
     def on_alarm(*args: Any) -> None:
         now = monotonic()
         signal.setitimer(signal.ITIMER_REAL, min(
-            server.peers.end_idle(now) - now, MAX_TIMEOUT))
+            server.idle.end_idle(now) - now, MAX_TIMEOUT))
 
     hear_parent(control, lambda grace: server.stop(), on_end)

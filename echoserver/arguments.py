@@ -38,7 +38,8 @@ stopping:
 
 exit status:
   0 after a drain, 1 if it cannot listen or if the drain cut replies, 2 for
-  wrong arguments, 130 after Ctrl-C before it listens.
+  wrong arguments, 130 after Ctrl-C before it listens, 142 if it was stuck and
+  had to be ended after a second signal.
 
 On a network, mind that it has no access control and no encryption: it binds
 to the loopback interface unless told otherwise.

@@ -19,6 +19,7 @@ with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as readme:
 SHORTER = {
     "-m unittest": "-m unittest tests.test_figures",
     "scripts/soak.py": "scripts/soak.py --help",
+    "scripts/bench.py": "scripts/bench.py --help",
     "scripts/rolling.py": "scripts/rolling.py --help",
     "scripts/lesson.py": "scripts/lesson.py --help",
     "scripts/check.py": "scripts/check.py --help",

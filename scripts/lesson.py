@@ -32,7 +32,9 @@ from typing import (Callable, Dict, List, NamedTuple, Optional, Sequence,
 
 from lab.beside import Beside
 from lab.load import Kind
-from lab.play import Play, Verdict, names, outcomes, served_by
+from lab.play import (Play, Verdict, had_threads, names, outcome, outcomes,
+                      served_by)
+from lab.report import counted
 from lab.scene import Scene, legend, show_time
 from lab.screen import BOLD, GREEN, RED, REPLY, Screen
 from lab.server import (ROOT, Failure, Server, ask_models,
@@ -108,7 +110,8 @@ def a_thread_each(play: Play) -> Verdict:
     scene = visit(play, "threads")
     one, two, three = scene.clients
     shown, words = outcomes(False, (two, one), (three, one))
-    return shown, words + served_by(scene)
+    # one for each client, and the one that accepts
+    return shown and had_threads(scene, 4), words + served_by(scene)
 
 
 def a_process_each(play: Play) -> Verdict:
@@ -192,9 +195,14 @@ def crowd(play: Play, model: str, blocked: bool) -> Verdict:
         scene.at(1.8, one.leave)
         scene.at(2.4, four.leave)
         scene.run(2.6)
+    silent = [outcome(*pair)[0] for pair in ((one, two), (two, one))]
     shown, words = outcomes(blocked, (three, one), (four, two))
-    return shown, "with 2 workers and 2 silent clients, %s%s" % (
-        words, served_by(scene))
+    workers = (counted(scene.threads - 1, "worker") + " and "
+               if scene.threads else "")
+    return (shown and not any(silent) and had_threads(scene, 3),
+            "with %s%s, %s%s" % (
+                workers, counted(silent.count(False), "silent client"), words,
+                served_by(scene)))
 
 
 def a_connection_pool(play: Play) -> Verdict:
@@ -248,7 +256,7 @@ def one_for_all(play: Play) -> Verdict:
     one, two, three = scene.clients
     shown, words = outcomes(False, (two, one), (three, one))
     threaded, looped = slow(play, "threads"), slow(play, "events")
-    return (shown and scene.threads <= 1 and looped > 1.5 * threaded > 0,
+    return (shown and had_threads(scene, 1) and looped > 1.5 * threaded > 0,
             "%s%s; with a delay before each reply the longest wait was %s "
             "with threads, and %s with events" % (
                 words, served_by(scene), show_time(threaded),

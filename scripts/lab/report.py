@@ -4,11 +4,15 @@ from typing import List, Optional, Tuple
 
 from .tally import Tally
 
-__all__ = ["HEAD", "Row", "verdict"]
+__all__ = ["HEAD", "Row", "counted", "verdict"]
 
 HEAD = ("fault                     times   lost traceb.   stall     p99  "
         "descr.   after  memory   after")
 TRACEBACK = "Traceback (most recent call last)"
+
+
+def counted(count: int, noun: str) -> str:
+    return "%d %s%s" % (count, noun, "" if count == 1 else "s")
 
 
 # A server's descriptors and bytes of memory, where they can be told.

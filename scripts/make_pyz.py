@@ -16,6 +16,7 @@ depends on the zlib that is at hand.
 
 import argparse
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -86,13 +87,17 @@ def main(argv: Optional[List[str]] = None) -> int:
                         help="where to write it (default %(default)s)")
     args = parser.parse_args(argv)
     data = build()
-    new = args.output + ".new"
+    path = os.path.realpath(args.output)
+    new = path + ".new"
     try:
+        # os.replace() would put the file in the place of a device, too
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise OSError(errno.EINVAL, "it is not a regular file")
         # in one step, since a server may be running from the old one
         with open(new, "wb") as output:
             output.write(data)
         os.chmod(new, 0o755)
-        os.replace(new, args.output)
+        os.replace(new, path)
     except OSError as error:
         print("cannot write %s: %s" % (args.output, error.strerror),
               file=sys.stderr)

@@ -17,6 +17,12 @@ arguments, 130 after Ctrl-C.  An act that this host cannot play is left out,
 and the play says so.
 """
 
+import sys
+
+if __name__ == "__main__":
+    from lab.program import run as run_program
+    sys.exit(run_program("lesson"))
+
 import argparse
 import contextlib
 import errno
@@ -24,7 +30,6 @@ import math
 import os
 import signal
 import socket
-import sys
 import threading
 from time import monotonic, sleep
 from typing import (Callable, Dict, List, NamedTuple, Optional, Sequence,
@@ -43,7 +48,6 @@ from lab.tally import PATIENCE
 
 sys.path.insert(1, ROOT)
 from echoserver import Connection, ConnectionPool
-from echoserver.console import discard_output
 
 __all__ = ["ACTS", "main"]
 
@@ -464,24 +468,13 @@ def main(argv: Optional[List[str]] = None) -> int:
     if screen.width < NARROWEST:
         parser.error("the terminal has %d columns, and %d are needed"
                      % (screen.width, NARROWEST))
-    try:
-        if args.serve is not None:
+    if args.serve is not None:
+        try:
             serve(args.serve)
-        if args.list:
-            for act in ACTS:
-                announce(screen, act)
-            return 0
-        return run(args, screen)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        discard_output()
-        return 141
-    except (OSError, OverflowError) as error:
-        parser.error(str(error))
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+        except OverflowError as error:
+            parser.error(str(error))
+    if args.list:
+        for act in ACTS:
+            announce(screen, act)
+        return 0
+    return run(args, screen)

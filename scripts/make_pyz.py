@@ -14,13 +14,18 @@ and permissions are fixed, and nothing is compressed: the output of deflate
 depends on the zlib that is at hand.
 """
 
+import sys
+
+if __name__ == "__main__":
+    from lab.program import run as run_program
+    sys.exit(run_program("make_pyz"))
+
 import argparse
 import contextlib
 import errno
 import hashlib
 import io
 import os
-import sys
 import zipfile
 from typing import Iterator, List, Optional, Tuple
 
@@ -107,7 +112,3 @@ def main(argv: Optional[List[str]] = None) -> int:
     # as sha256sum writes it, and can check it
     print("%s  %s" % (hashlib.sha256(data).hexdigest(), args.output))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

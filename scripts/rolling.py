@@ -12,15 +12,19 @@ The exit status is 0 if no exchange failed, 1 if one did, 77 if there is no
 HAProxy to run, 130 after Ctrl-C.
 """
 
+import sys
+
+if __name__ == "__main__":
+    from lab.program import run as run_program
+    sys.exit(run_program("rolling"))
+
 import argparse
 import contextlib
 import os
 import random
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from time import monotonic, sleep
 from typing import Any, Dict, List, Optional, Set
@@ -220,18 +224,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         print("SKIPPED: there is no haproxy on this host")
         return SKIPPED
     rolling = Rolling(args.model)
-    status = 0
     try:
         rolling.run(program, args.restarts, args.seconds)
     except (Failure, OSError) as error:
         rolling.tally.problems.append(str(error))
-    except KeyboardInterrupt:
-        print("interrupted")
-        status = 130
-    print(rolling)
-    return 1 if rolling.tally.problems else status
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+    finally:
+        print(rolling)
+    return 1 if rolling.tally.problems else 0

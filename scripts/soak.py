@@ -25,6 +25,12 @@ clients; to take descriptors, threads and memory away, Linux.  Faults for which
 the time does not suffice are left out, aloud.
 """
 
+import sys
+
+if __name__ == "__main__":
+    from lab.program import run as run_program
+    sys.exit(run_program("soak"))
+
 import argparse
 import collections
 import contextlib
@@ -34,7 +40,6 @@ import random
 import select
 import signal
 import socket
-import sys
 from time import monotonic, sleep
 from typing import Any, Callable, Counter, List, Optional, Tuple
 
@@ -385,7 +390,6 @@ def main(argv: Optional[List[str]] = None) -> int:
                         help="repeats a run's random choices")
     args = parser.parse_args(argv)
     raise_descriptor_limit()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     print("Python %s, %s, seed %d" % (platform.python_version(),
                                       platform.platform(), args.seed))
     worst = 0
@@ -393,9 +397,6 @@ def main(argv: Optional[List[str]] = None) -> int:
         soak = Soak(model, args.seconds, args.seed)
         try:
             soak.run()
-        except KeyboardInterrupt:
-            print("interrupted")
-            return 130
         except (Failure, OSError) as error:
             print("FAILED: %s" % error)
             worst = 1
@@ -406,7 +407,3 @@ def main(argv: Optional[List[str]] = None) -> int:
             print("Left out, for want of time: " + "; ".join(soak.left_out))
         worst = max(worst, status)
     return worst
-
-
-if __name__ == "__main__":
-    sys.exit(main())

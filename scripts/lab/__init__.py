@@ -1,5 +1,6 @@
 """What bench.py, soak.py and rolling.py share.
 
+    program.py  how a program begins and ends
     server.py   the server program of this folder, and what it costs
     load.py     clients that verify every byte
     tally.py    what they have seen, and what of it is a fault

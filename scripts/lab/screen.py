@@ -36,8 +36,9 @@ class Screen:
 
     def __init__(self, plain: bool = False) -> None:
         self.width = min(shutil.get_terminal_size().columns, WIDEST)
-        self.live = (sys.stdout.isatty() and not plain
-                     and os.environ.get("TERM") != "dumb")
+        # None was closed before the program began.
+        self.live = (sys.stdout is not None and sys.stdout.isatty()
+                     and not plain and os.environ.get("TERM") != "dumb")
         self._better = BETTER if has_better() else {}
         self._drawn = 0     # rows that the next ones are drawn over
 
@@ -76,7 +77,8 @@ def has_better() -> bool:
     # Not LC_CTYPE: Python sets that itself in the locale C (PEP 538).
     locale = os.environ.get("LC_ALL") or os.environ.get("LANG", "")
     try:
-        "".join(BETTER.values()).encode(sys.stdout.encoding or "ascii")
+        "".join(BETTER.values()).encode(
+            getattr(sys.stdout, "encoding", None) or "ascii")
         return "UTF" in locale.upper()
     except (LookupError, UnicodeError):
         return False

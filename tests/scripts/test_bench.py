@@ -146,6 +146,19 @@ class TableTest(unittest.TestCase):
                     bench.main(words)
             self.assertEqual(caught.exception.code, 2)
 
+    def test_numbers_of_something_else(self):
+        """They are refused, in one sentence."""
+        for text in "{}", "[]", "5", "no", '{"points": [{}]}':
+            with tempfile.NamedTemporaryFile("w") as file, \
+                    contextlib.redirect_stderr(io.StringIO()) as err:
+                file.write(text)
+                file.flush()
+                with self.assertRaises(SystemExit) as caught:
+                    bench.main(["--redraw", file.name])
+            self.assertEqual(caught.exception.code, 2)
+            self.assertIn(file.name + " was not written by --json",
+                          err.getvalue())
+
 
 class ChartTest(unittest.TestCase):
     """The chart, which has to be XML and to say what was measured."""

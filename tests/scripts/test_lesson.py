@@ -34,7 +34,8 @@ import lesson
 from lab.server import Server
 lab.scene.OVERTIME = 0.5
 %s
-sys.exit(lesson.main(sys.argv[1:]))
+from lab.program import run
+sys.exit(run("lesson"))
 """
 
 # Each server is of this model, whatever it is said to be.

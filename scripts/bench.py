@@ -30,6 +30,7 @@ import shlex
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional
 
 from lab import chart
+from lab.arguments import above_zero
 from lab.beside import Beside
 from lab.load import Kind
 from lab.server import (Failure, Server, ask_models, field,
@@ -206,13 +207,6 @@ def counts(text: str) -> List[int]:
     return values
 
 
-def positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 3600:
-        raise ValueError
-    return value
-
-
 def spare_cpus() -> int:
     """Return how many CPUs the load may have: all but the server's.
 
@@ -237,7 +231,7 @@ def make_parser(models: List[str]) -> argparse.ArgumentParser:
         "%%(default)s)" % BUSY)
     add("--size", type=counts, default="64", metavar="BYTES,...",
         help="of a message (default %(default)s)")
-    add("--seconds", type=positive, default=2.0,
+    add("--seconds", type=above_zero(3600), default=2.0,
         help="that a point is measured (default %(default)g)")
     add("--load-processes", type=int, default=spare_cpus(), metavar="N",
         choices=range(1, 65), help="that ask (default %(default)s, the CPUs "
@@ -258,6 +252,8 @@ def parse(argv: Optional[List[str]],
     for name in args.models:
         if name not in models:
             parser.error("%r is none of: %s" % (name, ", ".join(models)))
+    if not args.redraw and not list(plans(args)):
+        parser.error("there is nothing to measure")
     try:
         for name in args.json, args.svg:
             if name and name != "-":
@@ -325,7 +321,8 @@ def write(args: argparse.Namespace, report: Dict[str, Any]) -> None:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Run the program; return its exit status: 1 if a byte was wrong."""
+    """Run the program; return its exit status: 1 if a byte was wrong, or
+    nothing was measured."""
     models = ask_models()
     args = parse(argv, list(models))
     if args.redraw:
@@ -347,4 +344,4 @@ def main(argv: Optional[List[str]] = None) -> int:
         show(points, args, shown)
     finally:
         write(args, report)
-    return 1 if any(point["wrong"] for point in shown) else 0
+    return int(not shown or any(point["wrong"] for point in shown))

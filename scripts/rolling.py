@@ -29,6 +29,7 @@ import tempfile
 from time import monotonic, sleep
 from typing import Any, Dict, List, Optional, Set
 
+from lab.arguments import above_zero
 from lab.beside import Beside
 from lab.load import Kind
 from lab.server import Failure, Server, ask_models
@@ -212,8 +213,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--restarts", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=60.0,
+    parser.add_argument("--restarts", default=20,
+                        type=above_zero(10**6, int),
+                        help="of both servers together (default "
+                        "%(default)d)")
+    parser.add_argument("--seconds", type=above_zero(10**6), default=60.0,
                         help="over which they are spread, if restarts are "
                         "quick enough (default %(default)g)")
     parser.add_argument("--model", choices=list(ask_models()),

@@ -155,9 +155,9 @@ class Soak:
             load.open(HELD, FEW)
             first = load.tally.first
         served = len(first)
-        # twice what these tell, as many processes are slow to end, too
-        self.crowd_time = 2 * self.crowd * max(first, default=0.0) / max(
-            served, 1)
+        # Four times that of these few: each of many processes is slower to
+        # begin, and they end, too.
+        self.crowd_time = 4 * max(first, default=0.0) * self.crowd / FEW
         if served < FEW:
             self.room = served
             print("  - connections served at the same time: %d" % served)
@@ -344,7 +344,8 @@ class Soak:
             with self.server("--grace", "1") as server:
                 statuses[self.stop(row, server)] += 1
         row.notes += ["exit status %d after %s: %s" % (
-            status, counted(count, "stop"), STATUSES.get(status, "it should be 0 or 1"))
+            status, counted(count, "stop"),
+            STATUSES.get(status, "it should be 0 or 1"))
             for status, count in sorted(statuses.items())]
 
     def stop(self, row: Row, server: Server) -> int:

@@ -147,7 +147,8 @@ class TableTest(unittest.TestCase):
         """Before anything is started."""
         for words in (["--models", "fibers"], ["--connections", "0"],
                       ["--seconds", "0"], ["--seconds", "nan"],
-                      ["--connections", "", "--idle", ""], ["--load-processes", "0"],
+                      ["--connections", "", "--idle", ""],
+                      ["--load-processes", "0"],
                       ["--svg", os.path.join(ROOT, "no", "such", "x.svg")]):
             with contextlib.redirect_stderr(io.StringIO()):
                 with self.assertRaises(SystemExit) as caught:

@@ -52,7 +52,8 @@ class RollingTest(TestCase):
             with contextlib.redirect_stderr(io.StringIO()) as err, \
                     self.assertRaises(SystemExit):
                 rolling.main(words)
-            self.assertIn(words[1] + " is not a number above 0", err.getvalue())
+            self.assertIn(words[1] + " is not a number above 0",
+                          err.getvalue())
 
     def test_configuration_in_the_readme(self):
         """Each of its lines is one that is run here, but for addresses."""

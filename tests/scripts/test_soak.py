@@ -155,7 +155,8 @@ class TimeTest(unittest.TestCase):
                 mock.patch.object(soak, "Load") as load:
             load.return_value.__enter__.return_value.tally.first = [0.1, 0.2]
             short.find_room()
-        self.assertAlmostEqual(short.crowd_time, 2 * 0.1 * short.crowd)
+        self.assertAlmostEqual(short.crowd_time,
+                               4 * 0.2 * short.crowd / soak.FEW)
 
     def test_share_of_the_faults(self):
         """The verdict says how many were tried; none is no success."""

@@ -162,7 +162,19 @@ class ActsTest(unittest.TestCase):
             needed = float(re.search(model + r" (\S+) GB", words).group(1))
             self.assertAlmostEqual(needed, float(memory) * 1.024e-2,
                                    delta=0.006)
-        self.assertEqual(words.count(" GB"), 3)
+        self.assertEqual(words.count(" GB"), 4)
+        self.assertRegex(words, r", of the [1-9]\d*\.\d\d GB here; ")
+
+    def test_turns_of_many(self):
+        """What a busy host adds to one turn does not count."""
+        seen = iter([(2.0, 5.0), (9.0, 9.0), (1.0, 6.0), (3.0, 4.0)])
+        with mock.patch.object(lesson, "Beside") as beside, \
+                mock.patch.object(lesson, "ask", lambda *turn: next(seen)):
+            load = beside.return_value.__enter__.return_value
+            load.take_tally.return_value.first = [0.0] * lesson.MANY
+            costs = lesson.measure(mock.MagicMock(stretch=1), ["one", "two"])
+        self.assertEqual({name: cost[1:] for name, cost in costs.items()},
+                         {"one": (1.0, 5.0), "two": (3.0, 4.0)})
 
     def test_pinned(self):
         """It has a ceiling."""

@@ -29,7 +29,8 @@ class Play:
 
     def server(self, model: str, *options: str) -> Server:
         """Show the command line of a server, and start it."""
-        print("$ python3 -m echoserver --model", model, *options, flush=True)
+        self.screen.say(" ".join(["$ python3 -m echoserver --model", model,
+                                  *options]))
         return Server(model, *options)
 
     @contextlib.contextmanager

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import textwrap
-from typing import List
+from typing import Any, List
 
 __all__ = ["ABSENT", "BOLD", "CUT", "GREEN", "RED", "REPLY", "SILENT",
            "Screen", "WAITING"]
@@ -44,7 +44,8 @@ class Screen:
 
     def say(self, words: str, word: str = "", colour: str = "") -> None:
         """Print a paragraph; word is put before it, in that colour."""
-        text = textwrap.fill((word + " " + words).strip(), self.width)
+        text = textwrap.fill((word + " " + words).strip(), self.width,
+                             break_on_hyphens=False)    # as of options
         print(self._paint(word, colour) + text[len(word):], flush=True)
 
     def draw(self, rows: List[str], last: bool = True) -> None:
@@ -55,6 +56,11 @@ class Screen:
             erase = "\033[K" if self.live else ""
             print(up + "\n".join(erase + row for row in rows), flush=True)
             self._drawn = 0 if last else len(rows)
+
+    def begin(self, *_: Any) -> None:
+        """Draw the next rows below what is there now: after Ctrl-Z and fg
+        those before are not at the end of it."""
+        self._drawn = 0
 
     def symbol(self, cell: str) -> str:
         """Return what stands for a cell here."""

@@ -135,6 +135,8 @@ class ActsTest(unittest.TestCase):
         self.assertIn("client 2 waited %s for client 1 to leave; "
                       "client 3 waited %s for client 2 to leave"
                       % (waits["client 2"], waits["client 3"]), words)
+        self.assertIn("the recv() of client 2 had data after %s, and copied "
+                      "them in " % waits["client 2"], words)
         self.assertRegex(picture, r"\nclient 2  +-+#\.+ ")
 
     def test_threads(self):
@@ -229,6 +231,12 @@ class ActsTest(unittest.TestCase):
         self.assertIn("lesson's server lost %s bytes, --model threads lost 0"
                       % lost, words)
         self.assertIn("and 'AAAAA'... as the reply to hello", words)
+        self.assertIn("3,000 times the letter a", table)
+
+    def test_alone(self):
+        """No claim leans on another act."""
+        for act in lesson.ACTS:
+            self.assertNotRegex(act.claim, "as in act|this cost|the same pool")
 
 
 def seconds(text):
@@ -288,16 +296,18 @@ class InputTest(LessonTest):
         for words, told in (
                 (["10"], "no act '10'; there are 1 to 9: blocking, threads,"),
                 (["fibers"], "no act 'fibers'"),
-                (["--stretch", "0"], "invalid factor value"),
+                (["--stretch", "nan"], "nan is not a number above 0, at most"),
+                (["--serve", "0", "pool"], "--serve plays no act"),
                 (["--serve", "-1"], "port must be 0-65535")):
             status, output = main(*words)
             self.assertEqual(status, 2, output)
             self.assertIn(told, output)
 
     def test_narrow_terminal(self):
-        """One that is too narrow is refused."""
+        """One that is too narrow for pictures is refused for them."""
         with mock.patch.dict(ENVIRONMENT, COLUMNS="39"):
             status, output = main("1")
+            self.assertEqual(main("--list")[0], 0)
         self.assertEqual((status, output.splitlines()[-1]), (
             2, "%s: error: the terminal has 39 columns, and 40 are needed"
             % os.path.basename(sys.argv[0])))
@@ -309,6 +319,8 @@ class InputTest(LessonTest):
         for number, act in enumerate(lesson.ACTS, 1):
             self.assertIn("%d %s: %s" % (number, act.name, act.claim),
                           joined(output))
+        status, output = main("--list", "5", "pool")
+        self.assertEqual(re.findall("(?m)^[0-9]", output), ["5", "6"])
 
     def left_out(self, name, reason):
         """See that an act is left out, aloud and without a failure."""
@@ -383,6 +395,32 @@ class ScreenTest(unittest.TestCase):
         self.assertEqual(raw.getvalue().decode("utf-8"), (
             "\033[K\033[33m\u2591\u2591\033[m\033[32m\u2588\033[m\n"
             "\r\033[1A\033[Ktwo\n\033[Kthree\n"))
+
+    def test_continued(self):
+        """After Ctrl-Z and fg a picture begins anew."""
+        screen, raw = self.screen("utf-8", "C.UTF-8")
+        self.addCleanup(signal.signal, signal.SIGCONT,
+                        signal.getsignal(signal.SIGCONT))
+
+        def perform(play):
+            screen.draw(["one"], last=False)
+            os.kill(os.getpid(), signal.SIGCONT)
+            screen.draw(["two"])
+            return True, ""
+
+        act = lesson.ACTS[0]._replace(perform=perform)
+        with mock.patch.object(lesson, "ACTS", [act]):
+            lesson.run(mock.Mock(acts=[], stretch=1), screen)
+        self.assertIn(b"one\n\033[Ktwo\n", raw.getvalue())
+
+    def test_narrow(self):
+        """A command is parted where it has a space."""
+        screen, raw = self.screen("ascii", "C", tty=False)
+        screen.width = 40
+        with mock.patch("lab.play.Server"):
+            lesson.Play(screen, [], 1).server("pinned", "--pool-size", "2")
+        self.assertEqual(raw.getvalue(), b"$ python3 -m echoserver --model "
+                         b"pinned\n--pool-size 2\n")
 
     def test_pipe(self):
         """Rows are printed when they are complete; so with --plain."""

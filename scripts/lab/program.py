@@ -4,9 +4,7 @@ The first lines of each lead to run(), which imports the rest of it: from then
 on Ctrl-C shows no traceback, and neither does output that cannot be written.
 """
 
-import importlib
 import os
-import signal
 import sys
 
 __all__ = ["run"]
@@ -19,6 +17,8 @@ def run(name: str) -> int:
     more; and 2, after a sentence, if the system refuses it or anything else.
     """
     try:
+        import importlib    # these here, too
+        import signal
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             status: int = importlib.import_module(name).main()

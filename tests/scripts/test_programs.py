@@ -44,7 +44,7 @@ class ProgramsTest(TestCase):
     def test_interrupt_of_an_import(self):
         """Ctrl-C is no defect, however early."""
         with tempfile.TemporaryDirectory() as folder:
-            with open(os.path.join(folder, "argparse.py"), "w") as f:
+            with open(os.path.join(folder, "signal.py"), "w") as f:
                 f.write("raise KeyboardInterrupt")
             self.ends(130, "\ninterrupted\n", subprocess.DEVNULL,
                       env=dict(PLAIN, PYTHONPATH=folder))

@@ -14,6 +14,12 @@ The load is written in Python, too, and on a host of two CPUs it may be what
 limits the fastest models: compare what a reply costs either side.
 """
 
+import sys
+
+if __name__ == "__main__":
+    from lab.program import run as run_program
+    sys.exit(run_program("bench"))
+
 import argparse
 import contextlib
 import json
@@ -21,11 +27,10 @@ import math
 import os
 import platform
 import shlex
-import signal
-import sys
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional
 
 from lab import chart
+from lab.arguments import above_zero
 from lab.beside import Beside
 from lab.load import Kind
 from lab.server import (Failure, Server, ask_models, field,
@@ -202,13 +207,6 @@ def counts(text: str) -> List[int]:
     return values
 
 
-def positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 3600:
-        raise ValueError
-    return value
-
-
 def spare_cpus() -> int:
     """Return how many CPUs the load may have: all but the server's.
 
@@ -233,7 +231,7 @@ def make_parser(models: List[str]) -> argparse.ArgumentParser:
         "%%(default)s)" % BUSY)
     add("--size", type=counts, default="64", metavar="BYTES,...",
         help="of a message (default %(default)s)")
-    add("--seconds", type=positive, default=2.0,
+    add("--seconds", type=above_zero(3600), default=2.0,
         help="that a point is measured (default %(default)g)")
     add("--load-processes", type=int, default=spare_cpus(), metavar="N",
         choices=range(1, 65), help="that ask (default %(default)s, the CPUs "
@@ -254,13 +252,29 @@ def parse(argv: Optional[List[str]],
     for name in args.models:
         if name not in models:
             parser.error("%r is none of: %s" % (name, ", ".join(models)))
-    for name, mode in (args.json, "a"), (args.svg, "a"), (args.redraw, "r"):
-        if name and name != "-":
-            try:
-                open(name, mode).close()
-            except OSError as error:
-                parser.error(str(error))
+    if not args.redraw and not list(plans(args)):
+        parser.error("there is nothing to measure")
+    try:
+        for name in args.json, args.svg:
+            if name and name != "-":
+                open(name, "a").close()
+        if args.redraw:
+            args.redraw = read(args.redraw)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     return args
+
+
+def read(name: str) -> Dict[str, Any]:
+    """Return what --json has written to a file."""
+    with open(name) as f:
+        try:
+            report: Dict[str, Any] = json.load(f)
+            if [row(point) for point in report["points"]]:
+                chart.draw(report)
+            return report
+        except (AttributeError, LookupError, TypeError, ValueError):
+            raise ValueError("%s was not written by --json" % name)
 
 
 def run(args: argparse.Namespace,
@@ -297,7 +311,7 @@ def write(args: argparse.Namespace, report: Dict[str, Any]) -> None:
     """Write the files that were asked for."""
     text = json.dumps(report, indent=1, allow_nan=False) + "\n"
     if args.json == "-":
-        sys.stdout.write(text)
+        print(text, end="")
     elif args.json:
         with open(args.json, "w") as f:
             f.write(text)
@@ -307,12 +321,12 @@ def write(args: argparse.Namespace, report: Dict[str, Any]) -> None:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Run the program; return its exit status: 1 if a byte was wrong."""
+    """Run the program; return its exit status: 1 if a byte was wrong, or
+    nothing was measured."""
     models = ask_models()
     args = parse(argv, list(models))
     if args.redraw:
-        with open(args.redraw) as f:
-            report = json.load(f)
+        report = args.redraw
         points = report["points"]
     else:
         words = map(shlex.quote, sys.argv[1:] if argv is None else argv)
@@ -326,16 +340,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         points = run(args, models)
     shown: List[Point] = []
     report["points"] = shown
-    status = 0
     try:
         show(points, args, shown)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        status = 130
-    write(args, report)
-    return 1 if any(point["wrong"] for point in shown) else status
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+    finally:
+        write(args, report)
+    return int(not shown or any(point["wrong"] for point in shown))

@@ -19,6 +19,12 @@ found beside them counts as one failure each.  The exit status is 1 if anything
 failed.
 """
 
+import sys
+
+if __name__ == "__main__":
+    from lab.program import run as run_program
+    sys.exit(run_program("check"))
+
 import argparse
 import collections
 import concurrent.futures
@@ -29,7 +35,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from functools import partial
@@ -299,10 +304,3 @@ def main(argv: Optional[List[str]] = None) -> int:
     print("%d passed, %d failed" % (
         sum(result.passed for result in results), failed))
     return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)

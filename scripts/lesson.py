@@ -17,6 +17,12 @@ arguments, 130 after Ctrl-C.  An act that this host cannot play is left out,
 and the play says so.
 """
 
+import sys
+
+if __name__ == "__main__":
+    from lab.program import run as run_program
+    sys.exit(run_program("lesson"))
+
 import argparse
 import contextlib
 import errno
@@ -24,29 +30,31 @@ import math
 import os
 import signal
 import socket
-import sys
 import threading
 from time import monotonic, sleep
 from typing import (Callable, Dict, List, NamedTuple, Optional, Sequence,
                     Set, Tuple)
 
+from lab.arguments import above_zero
 from lab.beside import Beside
 from lab.load import Kind
-from lab.play import Play, Verdict, names, outcomes, served_by
+from lab.play import (Play, Verdict, had_threads, names, outcome, outcomes,
+                      served_by)
+from lab.report import counted
 from lab.scene import Scene, legend, show_time
 from lab.screen import BOLD, GREEN, RED, REPLY, Screen
-from lab.server import (ROOT, Failure, Server, ask_models,
+from lab.server import (ROOT, Failure, Server, ask_models, field,
                         raise_descriptor_limit)
 from lab.tally import PATIENCE
 
 sys.path.insert(1, ROOT)
 from echoserver import Connection, ConnectionPool
-from echoserver.console import discard_output
 
 __all__ = ["ACTS", "main"]
 
 NARROWEST = 40      # columns that rows and tables need
 MANY = 100          # clients of act 4
+SILENT = Kind("client", 64, 64, math.inf)
 SPARE = 64          # descriptors for other things than connections
 
 
@@ -99,16 +107,18 @@ def visit(play: Play, model: str) -> Scene:
 def one_at_a_time(play: Play) -> Verdict:
     one, two, three = visit(play, "blocking").clients
     shown, words = outcomes(True, (two, one), (three, two))
-    return (shown and two.copying < two.waits[0],
-            "%s; the reply of client 2 was copied by recv() in %s"
-            % (words, show_time(two.copying)))
+    return (shown and two.copying < max(two.waits, default=0.0),
+            "%s; the recv() of client 2 had data after %s, and copied them in "
+            "%s" % (words, show_time(max(two.waits, default=0.0)),
+                    show_time(two.copying)))
 
 
 def a_thread_each(play: Play) -> Verdict:
     scene = visit(play, "threads")
     one, two, three = scene.clients
     shown, words = outcomes(False, (two, one), (three, one))
-    return shown, words + served_by(scene)
+    # one for each client, and the one that accepts
+    return shown and had_threads(scene, 4), words + served_by(scene)
 
 
 def a_process_each(play: Play) -> Verdict:
@@ -143,19 +153,37 @@ class Cost(NamedTuple):
                                          show_time(self.p99))
 
 
-def measure(play: Play, model: str) -> Cost:
-    silent, seconds = Kind("client", 64, 64, math.inf), play.stretch
-    with play.server(model, "-q") as server:
-        before = server.memory() or 0
-        with Beside(server.address, [(silent, MANY)]) as load:
+def ask(server: Server, load: Beside, seconds: float) -> Tuple[float, float]:
+    """Let all clients ask for so long; return Cost.cpu and Cost.p99."""
+    cpu = server.cpu() or 0
+    load.tell("measure", SILENT._replace(pause=0.0), seconds)
+    tally = load.hear(seconds)
+    cpu = (server.cpu() or 0) - cpu
+    load.call("measure", SILENT, 0)
+    return cpu / max(tally.replies, 1), tally.quantile(0.99)[0] or seconds
+
+
+def measure(play: Play, models: Sequence[str]) -> Dict[str, Cost]:
+    """Return what a client costs in each model.
+
+    The clients of the models ask in turn, and of two turns the cheaper one
+    counts: a busy host adds to what a reply costs, and takes nothing away.
+    """
+    memory: Dict[str, float] = {}
+    turns = []
+    with contextlib.ExitStack() as stack:
+        for model in models:
+            server = stack.enter_context(play.server(model, "-q"))
+            before = server.memory() or 0
+            load = stack.enter_context(Beside(server.address,
+                                              [(SILENT, MANY)]))
             if len(load.take_tally().first) < MANY:
                 raise Failure("some of %d clients got no reply" % MANY)
-            memory, cpu = server.memory() or 0, server.cpu() or 0
-            load.tell("measure", silent._replace(pause=0.0), seconds)
-            tally = load.hear(seconds)
-            cpu = (server.cpu() or 0) - cpu
-    return Cost((memory - before) / MANY, cpu / max(tally.replies, 1),
-                tally.quantile(0.99)[0] or seconds)
+            memory[model] = ((server.memory() or 0) - before) / MANY
+            turns.append((server, load, play.stretch / 2))
+        seen = [[ask(*turn) for turn in turns] for _ in range(2)]
+    return {model: Cost(memory[model], *map(min, *pair))
+            for model, pair in zip(models, zip(*seen))}
 
 
 def many(play: Play) -> Verdict:
@@ -164,23 +192,25 @@ def many(play: Play) -> Verdict:
     The p99 is shown, and decides nothing: on a busy host it says more about
     the host than about the server.
     """
-    play.screen.say("%d clients are silent, then all of them ask:" % MANY)
-    costs: Dict[str, Cost] = {}
-    for model in "threads", "processes", "events":
-        if model in play.models:
-            costs[model] = measure(play, model)
-            play.screen.draw(["%-10s%10s%10s%9s" % (
-                "", "memory", "CPU/reply", "p99")][len(costs) > 1:] + [
-                "%-10s%s" % (model, costs[model])])
+    costs = measure(play, [model for model in ("threads", "processes",
+                                               "events")
+                           if model in play.models])
+    play.screen.say(
+        "%d clients are silent, then all of them ask. Memory: of the server, "
+        "for each client, in KiB (1,024 bytes). CPU/reply: processor time of "
+        "the server. p99: of 100 replies 99 came within this time." % MANY)
+    play.screen.draw(["%-10s%10s%10s%9s" % ("", "memory", "CPU/reply", "p99")]
+                     + ["%-10s%s" % pair for pair in costs.items()])
     least = costs["events"]
     return (all(cost.memory > 3 * least.memory and cost.cpu > least.cpu
                 for cost in costs.values() if cost is not least),
-            "10,000 silent clients would need: %s; the processor time of a "
-            "reply: %s" % tuple(", ".join(
-                words % (model, getattr(cost, name) * scale)
-                for model, cost in costs.items()) for name, words, scale in (
-                    ("memory", "%s %.2f GB", 1e-5), ("cpu", "%s %.1f us", 1e6))
-            ))
+            "10,000 silent clients would need: %s, of the %.2f GB here; the "
+            "processor time of a reply: %s" % (
+                ", ".join("%s %.2f GB" % (model, cost.memory * 1e-5)
+                          for model, cost in costs.items()),
+                field("/proc/meminfo", "MemTotal:") * 1e-9,
+                ", ".join("%s %.1f us" % (model, cost.cpu * 1e6)
+                          for model, cost in costs.items())))
 
 
 def crowd(play: Play, model: str, blocked: bool) -> Verdict:
@@ -192,9 +222,14 @@ def crowd(play: Play, model: str, blocked: bool) -> Verdict:
         scene.at(1.8, one.leave)
         scene.at(2.4, four.leave)
         scene.run(2.6)
+    silent = [outcome(*pair)[0] for pair in ((one, two), (two, one))]
     shown, words = outcomes(blocked, (three, one), (four, two))
-    return shown, "with 2 workers and 2 silent clients, %s%s" % (
-        words, served_by(scene))
+    workers = (counted(scene.threads - 1, "worker") + " and "
+               if scene.threads else "")
+    return (shown and not any(silent) and had_threads(scene, 3),
+            "with %s%s, %s%s" % (
+                workers, counted(silent.count(False), "silent client"), words,
+                served_by(scene)))
 
 
 def a_connection_pool(play: Play) -> Verdict:
@@ -248,7 +283,7 @@ def one_for_all(play: Play) -> Verdict:
     one, two, three = scene.clients
     shown, words = outcomes(False, (two, one), (three, one))
     threaded, looped = slow(play, "threads"), slow(play, "events")
-    return (shown and scene.threads <= 1 and looped > 1.5 * threaded > 0,
+    return (shown and had_threads(scene, 1) and looped > 1.5 * threaded > 0,
             "%s%s; with a delay before each reply the longest wait was %s "
             "with threads, and %s with events" % (
                 words, served_by(scene), show_time(threaded),
@@ -284,7 +319,10 @@ def flood(server: Server) -> Tuple[int, int]:
 
 
 def parts(play: Play) -> Verdict:
-    print("$ python3 scripts/lesson.py --serve", flush=True)
+    play.screen.say("$ python3 scripts/lesson.py --serve")
+    play.screen.say("A client sends 3,000 times the letter a, and hello after "
+                    "the first reply. The server reads at most 1,024 bytes at "
+                    "a time.")
     with Server("", program=OWN_SERVER) as server:
         with socket.create_connection(server.address, PATIENCE) as conn:
             conn.send(b"a" * 3000)
@@ -335,14 +373,15 @@ ACTS = [
         "end of a process is the end of one connection only.",
         a_process_each, ["processes"], proc=True),
     Act("many", "A thread or a process for each client costs memory while the "
-        "client is silent, and processor time when it asks. Thousands of them "
-        "exhaust a host.",
+        "client is silent, and processor time when it asks. One thread that "
+        "serves all costs less of both.",
         many, ["threads", "events"], 2 * MANY + SPARE, proc=True),
-    Act("pinned", "A pool of workers bounds this cost, and has a ceiling: "
-        "when each worker has a client, the next one waits as in act 1.",
+    Act("pinned", "A pool of workers bounds what threads cost, and has a "
+        "ceiling: when each worker has a client, the next one waits until one "
+        "leaves.",
         lambda play: crowd(play, "pinned", True), ["pinned"]),
-    Act("pool", "A worker need not stay with a client that is silent. Then "
-        "the same pool serves all clients.",
+    Act("pool", "A worker of a pool need not stay with a client that is "
+        "silent. Then two workers serve more than two clients.",
         lambda play: crowd(play, "pool", False), ["pool"]),
     Act("connections", "A client that keeps its connections in a pool need "
         "not dial for each message.", a_connection_pool, ["threads"]),
@@ -400,13 +439,6 @@ def named_act(text: str) -> Act:
                                          found.name for found in ACTS)))
 
 
-def factor(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 100:
-        raise ValueError
-    return value
-
-
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -417,7 +449,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--list", action="store_true", help="list the acts and their claims")
     add("--plain", action="store_true", help="no colours, and draw each "
         "picture once, as in a pipe")
-    add("--stretch", type=factor, default=1.0, metavar="FACTOR",
+    add("--stretch", type=above_zero(100), default=1.0, metavar="FACTOR",
         help="multiply all times by this: 3 on a slow host (default "
         "%(default)g)")
     add("--serve", type=int, nargs="?", const=0, metavar="PORT",
@@ -433,6 +465,8 @@ def announce(screen: Screen, act: Act) -> None:
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
     """Play the acts; return the exit status."""
+    if screen.live:
+        signal.signal(signal.SIGCONT, screen.begin)
     descriptors = raise_descriptor_limit()
     play = Play(screen, list(ask_models()), args.stretch)
     screen.say(legend(screen))
@@ -453,27 +487,18 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = make_parser()
     args = parser.parse_args(argv)
     screen = Screen(args.plain)
+    if args.serve is not None:
+        if args.acts:
+            parser.error("--serve plays no act")
+        try:
+            serve(args.serve)
+        except OverflowError as error:
+            parser.error(str(error))
+    if args.list:
+        for act in args.acts or ACTS:
+            announce(screen, act)
+        return 0
     if screen.width < NARROWEST:
         parser.error("the terminal has %d columns, and %d are needed"
                      % (screen.width, NARROWEST))
-    try:
-        if args.serve is not None:
-            serve(args.serve)
-        if args.list:
-            for act in ACTS:
-                announce(screen, act)
-            return 0
-        return run(args, screen)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        discard_output()
-        return 141
-    except (OSError, OverflowError) as error:
-        parser.error(str(error))
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+    return run(args, screen)

@@ -14,12 +14,18 @@ and permissions are fixed, and nothing is compressed: the output of deflate
 depends on the zlib that is at hand.
 """
 
+import sys
+
+if __name__ == "__main__":
+    from lab.program import run as run_program
+    sys.exit(run_program("make_pyz"))
+
 import argparse
 import contextlib
+import errno
 import hashlib
 import io
 import os
-import sys
 import zipfile
 from typing import Iterator, List, Optional, Tuple
 
@@ -86,13 +92,17 @@ def main(argv: Optional[List[str]] = None) -> int:
                         help="where to write it (default %(default)s)")
     args = parser.parse_args(argv)
     data = build()
-    new = args.output + ".new"
+    path = os.path.realpath(args.output)
+    new = path + ".new"
     try:
+        # os.replace() would put the file in the place of a device, too
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise OSError(errno.EINVAL, "it is not a regular file")
         # in one step, since a server may be running from the old one
         with open(new, "wb") as output:
             output.write(data)
         os.chmod(new, 0o755)
-        os.replace(new, args.output)
+        os.replace(new, path)
     except OSError as error:
         print("cannot write %s: %s" % (args.output, error.strerror),
               file=sys.stderr)
@@ -102,7 +112,3 @@ def main(argv: Optional[List[str]] = None) -> int:
     # as sha256sum writes it, and can check it
     print("%s  %s" % (hashlib.sha256(data).hexdigest(), args.output))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

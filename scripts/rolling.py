@@ -12,19 +12,24 @@ The exit status is 0 if no exchange failed, 1 if one did, 77 if there is no
 HAProxy to run, 130 after Ctrl-C.
 """
 
+import sys
+
+if __name__ == "__main__":
+    from lab.program import run as run_program
+    sys.exit(run_program("rolling"))
+
 import argparse
 import contextlib
 import os
 import random
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from time import monotonic, sleep
 from typing import Any, Dict, List, Optional, Set
 
+from lab.arguments import above_zero
 from lab.beside import Beside
 from lab.load import Kind
 from lab.server import Failure, Server, ask_models
@@ -208,8 +213,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--restarts", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=60.0,
+    parser.add_argument("--restarts", default=20,
+                        type=above_zero(10**6, int),
+                        help="of both servers together (default "
+                        "%(default)d)")
+    parser.add_argument("--seconds", type=above_zero(10**6), default=60.0,
                         help="over which they are spread, if restarts are "
                         "quick enough (default %(default)g)")
     parser.add_argument("--model", choices=list(ask_models()),
@@ -220,18 +228,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         print("SKIPPED: there is no haproxy on this host")
         return SKIPPED
     rolling = Rolling(args.model)
-    status = 0
     try:
         rolling.run(program, args.restarts, args.seconds)
     except (Failure, OSError) as error:
         rolling.tally.problems.append(str(error))
-    except KeyboardInterrupt:
-        print("interrupted")
-        status = 130
-    print(rolling)
-    return 1 if rolling.tally.problems else status
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+    finally:
+        print(rolling)
+    return 1 if rolling.tally.problems else 0

@@ -1,10 +1,12 @@
-"""What bench.py, soak.py and rolling.py share.
+"""What the programs of this folder share.
 
-    server.py   the server program of this folder, and what it costs
-    load.py     clients that verify every byte
-    tally.py    what they have seen, and what of it is a fault
-    beside.py   a load in a process of its own
-    faults.py   rude peers
-    report.py   the table of soak.py
-    chart.py    the chart of bench.py
+    program.py    how a program begins and ends
+    arguments.py  numbers that they take
+    server.py     the server program of this folder, and what it costs
+    load.py       clients that verify every byte
+    tally.py      what they have seen, and what of it is a fault
+    beside.py     a load in a process of its own
+    faults.py     rude peers
+    report.py     the table of soak.py
+    chart.py      the chart of bench.py
 """

@@ -32,7 +32,13 @@ class Beside:
         self._process = multiprocessing.Process(
             target=_serve, daemon=True,
             args=(address, seed, judge, theirs, self._pipe))
-        self._process.start()
+        # Ctrl-C is for this process, and the other one ends with the pipe.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK,
+                                      [signal.SIGINT, signal.SIGTERM])
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
         for kind, count in kinds:
             self.call("open", kind, count)
@@ -74,7 +80,8 @@ class Beside:
 def _serve(address: Any, seed: Any, judge: Judge, pipe: Any,
            other_end: Any) -> None:
     """Be the process of a Beside, until its pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     gc.disable()  # there are no cycles that end
     other_end.close()
     with Load(address, seed, judge) as load:

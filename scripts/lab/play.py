@@ -3,11 +3,13 @@
 import contextlib
 from typing import Iterator, Sequence, Tuple
 
+from .report import counted
 from .scene import Client, Scene, show_time
 from .screen import Screen
 from .server import Server
 
-__all__ = ["Play", "Verdict", "names", "outcomes", "served_by"]
+__all__ = ["Play", "Verdict", "had_threads", "names", "outcome", "outcomes",
+           "served_by"]
 
 # Whether the claim was shown, and what was measured, as a sentence.
 Verdict = Tuple[bool, str]
@@ -27,7 +29,8 @@ class Play:
 
     def server(self, model: str, *options: str) -> Server:
         """Show the command line of a server, and start it."""
-        print("$ python3 -m echoserver --model", model, *options, flush=True)
+        self.screen.say(" ".join(["$ python3 -m echoserver --model", model,
+                                  *options]))
         return Server(model, *options)
 
     @contextlib.contextmanager
@@ -45,9 +48,14 @@ def names(clients: Sequence[Client]) -> str:
 
 def served_by(scene: Scene) -> str:
     """Return how many threads the server had, if that is known."""
-    return "; the server had %d thread%s" % (
-        scene.threads, "" if scene.threads == 1 else "s"
-    ) if scene.threads else ""
+    return ("; the server had " + counted(scene.threads, "thread")
+            if scene.threads else "")
+
+
+def had_threads(scene: Scene, count: int) -> bool:
+    """Return whether the server was one process, and had so many threads if
+    that is known."""
+    return scene.processes == 1 and scene.threads in (0, count)
 
 
 def outcomes(blocked: bool, *pairs: Tuple[Client, Client]) -> Verdict:

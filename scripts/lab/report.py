@@ -1,14 +1,18 @@
 """What soak.py shows: a row for each fault, and the last words."""
 
-from typing import List, Optional, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from .tally import Tally
 
-__all__ = ["HEAD", "Row", "verdict"]
+__all__ = ["HEAD", "Row", "counted", "verdict"]
 
 HEAD = ("fault                     times   lost traceb.   stall     p99  "
         "descr.   after  memory   after")
 TRACEBACK = "Traceback (most recent call last)"
+
+
+def counted(count: int, noun: str) -> str:
+    return "%d %s%s" % (count, noun, "" if count == 1 else "s")
 
 
 # A server's descriptors and bytes of memory, where they can be told.
@@ -69,12 +73,20 @@ class Row:
         return "\n".join(lines)
 
 
-def verdict(rows: List[Row]) -> Tuple[str, int]:
+def verdict(rows: List[Row],
+            left_out: Sequence[str] = ()) -> Tuple[str, int]:
     """Return the last words about a model, and the exit status."""
+    tried, left = (sum(not name.startswith("quiet") for name in names)
+                   for names in ([row.name for row in rows], left_out))
+    if not tried:
+        return "FAILED: no fault was tried.", 1
+    share = "%d of %s tried." % (tried, counted(tried + left, "fault"))
     lost = sum(row.tally.lost for row in rows)
     tracebacks = sum(row.tracebacks for row in rows)
     problems = sum(len(row.tally.problems + row.problems) for row in rows)
     if problems:
-        return ("FAILED: %d bytes lost, %d tracebacks, %d problems (!) in all."
-                % (lost, tracebacks, problems), 1)
-    return "Nothing was lost, there was no traceback and no problem.", 0
+        return "FAILED: %s lost, %s, %s (!) in all. %s" % (
+            counted(lost, "byte"), counted(tracebacks, "traceback"),
+            counted(problems, "problem"), share), 1
+    return ("Nothing was lost, there was no traceback and no problem. "
+            + share, 0)

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import textwrap
-from typing import List
+from typing import Any, List
 
 __all__ = ["ABSENT", "BOLD", "CUT", "GREEN", "RED", "REPLY", "SILENT",
            "Screen", "WAITING"]
@@ -36,14 +36,16 @@ class Screen:
 
     def __init__(self, plain: bool = False) -> None:
         self.width = min(shutil.get_terminal_size().columns, WIDEST)
-        self.live = (sys.stdout.isatty() and not plain
-                     and os.environ.get("TERM") != "dumb")
+        # None was closed before the program began.
+        self.live = (sys.stdout is not None and sys.stdout.isatty()
+                     and not plain and os.environ.get("TERM") != "dumb")
         self._better = BETTER if has_better() else {}
         self._drawn = 0     # rows that the next ones are drawn over
 
     def say(self, words: str, word: str = "", colour: str = "") -> None:
         """Print a paragraph; word is put before it, in that colour."""
-        text = textwrap.fill((word + " " + words).strip(), self.width)
+        text = textwrap.fill((word + " " + words).strip(), self.width,
+                             break_on_hyphens=False)    # as of options
         print(self._paint(word, colour) + text[len(word):], flush=True)
 
     def draw(self, rows: List[str], last: bool = True) -> None:
@@ -54,6 +56,11 @@ class Screen:
             erase = "\033[K" if self.live else ""
             print(up + "\n".join(erase + row for row in rows), flush=True)
             self._drawn = 0 if last else len(rows)
+
+    def begin(self, *_: Any) -> None:
+        """Draw the next rows below what is there now: after Ctrl-Z and fg
+        those before are not at the end of it."""
+        self._drawn = 0
 
     def symbol(self, cell: str) -> str:
         """Return what stands for a cell here."""
@@ -76,7 +83,8 @@ def has_better() -> bool:
     # Not LC_CTYPE: Python sets that itself in the locale C (PEP 538).
     locale = os.environ.get("LC_ALL") or os.environ.get("LANG", "")
     try:
-        "".join(BETTER.values()).encode(sys.stdout.encoding or "ascii")
+        "".join(BETTER.values()).encode(
+            getattr(sys.stdout, "encoding", None) or "ascii")
         return "UTF" in locale.upper()
     except (LookupError, UnicodeError):
         return False

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 try:
     import resource
@@ -94,17 +94,27 @@ class Server:
             [sys.executable, *command, str(port), "--model", model, *options],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=self._log)
-        self.pid = self._process.pid
+        try:
+            self.pid = self._process.pid
+            self.address = self._wait_ready()
+        except BaseException:   # Ctrl-C, too
+            self._process.kill()
+            self.close()
+            raise
+
+    def _wait_ready(self) -> Tuple[str, int]:
+        """Return the address at which it has begun to listen."""
         timer = threading.Timer(START_TIMEOUT, self._process.kill)
-        timer.start()
-        ready = self._process.stdout.readline().decode()  # type: ignore
-        timer.cancel()
+        timer.daemon = True
+        try:
+            timer.start()
+            ready = self._process.stdout.readline().decode()  # type: ignore
+        finally:
+            timer.cancel()
         found = re.search(r" on (\S+) port (\d+)", ready)
         if not found:
-            said = self.log()
-            self.close()
-            raise Failure("the server did not start: " + said)
-        self.address = found.group(1), int(found.group(2))
+            raise Failure("the server did not start: " + self.log())
+        return found.group(1), int(found.group(2))
 
     def __enter__(self) -> "Server":
         return self

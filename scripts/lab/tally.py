@@ -10,7 +10,8 @@ wrong with that, or "".
 
 import collections
 import math
-from typing import Any, Callable, Counter, Dict, List, Optional, Sequence, Tuple
+from typing import (Any, Callable, Counter, Dict, List, Optional, Sequence,
+                    Tuple)
 
 __all__ = ["Judge", "PATIENCE", "Tally", "judge", "judge_retrying",
            "judge_stopped", "judge_turned_away"]

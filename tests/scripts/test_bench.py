@@ -136,15 +136,37 @@ class TableTest(unittest.TestCase):
         self.assertTrue(lines[5].endswith("3 unanswered"))
         self.assertIn("longer than", lines[-3])
 
+    def test_nothing_measured(self):
+        """It is no success that each point was left out."""
+        with contextlib.redirect_stderr(io.StringIO()) as err:
+            self.assertEqual(bench.main(["--connections", "1000000", "--idle",
+                                         "", "--models", "events"]), 1)
+        self.assertIn("left out: more than", err.getvalue())
+
     def test_wrong_arguments_are_refused(self):
         """Before anything is started."""
         for words in (["--models", "fibers"], ["--connections", "0"],
-                      ["--seconds", "0"], ["--load-processes", "0"],
+                      ["--seconds", "0"], ["--seconds", "nan"],
+                      ["--connections", "", "--idle", ""],
+                      ["--load-processes", "0"],
                       ["--svg", os.path.join(ROOT, "no", "such", "x.svg")]):
             with contextlib.redirect_stderr(io.StringIO()):
                 with self.assertRaises(SystemExit) as caught:
                     bench.main(words)
             self.assertEqual(caught.exception.code, 2)
+
+    def test_numbers_of_something_else(self):
+        """They are refused, in one sentence."""
+        for text in "{}", "[]", "5", "no", '{"points": [{}]}':
+            with tempfile.NamedTemporaryFile("w") as file, \
+                    contextlib.redirect_stderr(io.StringIO()) as err:
+                file.write(text)
+                file.flush()
+                with self.assertRaises(SystemExit) as caught:
+                    bench.main(["--redraw", file.name])
+            self.assertEqual(caught.exception.code, 2)
+            self.assertIn(file.name + " was not written by --json",
+                          err.getvalue())
 
 
 class ChartTest(unittest.TestCase):

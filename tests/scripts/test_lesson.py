@@ -29,14 +29,21 @@ SHORT = "--stretch", "0.2"
 # The play, after a line of its own.
 CHANGED = """\
 import sys
+import lab.scene
 import lesson
 from lab.server import Server
+lab.scene.OVERTIME = 0.5
 %s
-sys.exit(lesson.main(sys.argv[1:]))
+from lab.program import run
+sys.exit(run("lesson"))
 """
 
 # Each server is of this model, whatever it is said to be.
-SERVED_BY = "lesson.Play.server = lambda play, model, *more: Server(%r, *more)"
+SERVED_BY = """\
+def serve(play, model, *more, instead=%r):
+    fits = "--pool-size" not in more or instead in ("pinned", "pool")
+    return Server(instead, *more if fits else ())
+lesson.Play.server = serve"""
 
 POOL_THAT_DIALS = """\
 class Dials(lesson.ConnectionPool):
@@ -47,13 +54,10 @@ lesson.ConnectionPool = Dials"""
 NO_LOSS = """\
 lesson.OWN_SERVER = "from echoserver.__main__ import main; main(['0'])\""""
 
-# What makes the claim of each act false.
-FALSE = {
-    "blocking": SERVED_BY % "threads", "threads": SERVED_BY % "blocking",
-    "processes": SERVED_BY % "threads", "many": SERVED_BY % "events",
-    "pinned": SERVED_BY % "pool", "pool": SERVED_BY % "pinned",
-    "connections": POOL_THAT_DIALS, "events": SERVED_BY % "threads",
-    "parts": NO_LOSS}
+# What makes the claim of an act false; the others are false of each model but
+# that of their name.
+FALSE = {"many": SERVED_BY % "events", "connections": POOL_THAT_DIALS,
+         "parts": NO_LOSS}
 
 TELL_OF_THE_SCENE = """\
 from lab.scene import Client
@@ -131,6 +135,8 @@ class ActsTest(unittest.TestCase):
         self.assertIn("client 2 waited %s for client 1 to leave; "
                       "client 3 waited %s for client 2 to leave"
                       % (waits["client 2"], waits["client 3"]), words)
+        self.assertIn("the recv() of client 2 had data after %s, and copied "
+                      "them in " % waits["client 2"], words)
         self.assertRegex(picture, r"\nclient 2  +-+#\.+ ")
 
     def test_threads(self):
@@ -158,7 +164,19 @@ class ActsTest(unittest.TestCase):
             needed = float(re.search(model + r" (\S+) GB", words).group(1))
             self.assertAlmostEqual(needed, float(memory) * 1.024e-2,
                                    delta=0.006)
-        self.assertEqual(words.count(" GB"), 3)
+        self.assertEqual(words.count(" GB"), 4)
+        self.assertRegex(words, r", of the [1-9]\d*\.\d\d GB here; ")
+
+    def test_turns_of_many(self):
+        """What a busy host adds to one turn does not count."""
+        seen = iter([(2.0, 5.0), (9.0, 9.0), (1.0, 6.0), (3.0, 4.0)])
+        with mock.patch.object(lesson, "Beside") as beside, \
+                mock.patch.object(lesson, "ask", lambda *turn: next(seen)):
+            load = beside.return_value.__enter__.return_value
+            load.take_tally.return_value.first = [0.0] * lesson.MANY
+            costs = lesson.measure(mock.MagicMock(stretch=1), ["one", "two"])
+        self.assertEqual({name: cost[1:] for name, cost in costs.items()},
+                         {"one": (1.0, 5.0), "two": (3.0, 4.0)})
 
     def test_pinned(self):
         """It has a ceiling."""
@@ -213,6 +231,12 @@ class ActsTest(unittest.TestCase):
         self.assertIn("lesson's server lost %s bytes, --model threads lost 0"
                       % lost, words)
         self.assertIn("and 'AAAAA'... as the reply to hello", words)
+        self.assertIn("3,000 times the letter a", table)
+
+    def test_alone(self):
+        """No claim leans on another act."""
+        for act in lesson.ACTS:
+            self.assertNotRegex(act.claim, "as in act|this cost|the same pool")
 
 
 def seconds(text):
@@ -227,7 +251,6 @@ class FalseTest(LessonTest):
 
     def test_false_claims(self):
         """Each act sees that, says what there was instead, and fails."""
-        self.assertEqual(list(FALSE), [act.name for act in lesson.ACTS])
         plays = [(name, self.start(change, *SHORT, name))
                  for name, change in FALSE.items()]
         for name, play in plays:
@@ -235,6 +258,17 @@ class FalseTest(LessonTest):
             self.assertEqual(play.returncode, 1, output)
             self.assertRegex(output, "\nNot shown on this host: .*[a-z]")
             self.assertIn("\n0 shown, 1 not shown on this host, 0", output)
+
+    def test_other_models(self):
+        """No act takes another model for its own."""
+        acts = [act.name for act in lesson.ACTS if act.name not in FALSE]
+        plays = [(model, self.start(SERVED_BY % model, *SHORT, *acts))
+                 for model in lesson.ask_models()]
+        for model, play in plays:
+            output = play.communicate(timeout=5 * PATIENCE)[0].decode()
+            shown = re.findall(r"\n\d (\w+): (?:.+\n)*Shown: ", output)
+            self.assertEqual(output.count("Shown: "), len(shown), output)
+            self.assertLessEqual(set(shown), {model}, output)
 
     def test_server_that_does_not_start(self):
         """That is said, and fails."""
@@ -262,16 +296,18 @@ class InputTest(LessonTest):
         for words, told in (
                 (["10"], "no act '10'; there are 1 to 9: blocking, threads,"),
                 (["fibers"], "no act 'fibers'"),
-                (["--stretch", "0"], "invalid factor value"),
+                (["--stretch", "nan"], "nan is not a number above 0, at most"),
+                (["--serve", "0", "pool"], "--serve plays no act"),
                 (["--serve", "-1"], "port must be 0-65535")):
             status, output = main(*words)
             self.assertEqual(status, 2, output)
             self.assertIn(told, output)
 
     def test_narrow_terminal(self):
-        """One that is too narrow is refused."""
+        """One that is too narrow for pictures is refused for them."""
         with mock.patch.dict(ENVIRONMENT, COLUMNS="39"):
             status, output = main("1")
+            self.assertEqual(main("--list")[0], 0)
         self.assertEqual((status, output.splitlines()[-1]), (
             2, "%s: error: the terminal has 39 columns, and 40 are needed"
             % os.path.basename(sys.argv[0])))
@@ -283,6 +319,8 @@ class InputTest(LessonTest):
         for number, act in enumerate(lesson.ACTS, 1):
             self.assertIn("%d %s: %s" % (number, act.name, act.claim),
                           joined(output))
+        status, output = main("--list", "5", "pool")
+        self.assertEqual(re.findall("(?m)^[0-9]", output), ["5", "6"])
 
     def left_out(self, name, reason):
         """See that an act is left out, aloud and without a failure."""
@@ -357,6 +395,32 @@ class ScreenTest(unittest.TestCase):
         self.assertEqual(raw.getvalue().decode("utf-8"), (
             "\033[K\033[33m\u2591\u2591\033[m\033[32m\u2588\033[m\n"
             "\r\033[1A\033[Ktwo\n\033[Kthree\n"))
+
+    def test_continued(self):
+        """After Ctrl-Z and fg a picture begins anew."""
+        screen, raw = self.screen("utf-8", "C.UTF-8")
+        self.addCleanup(signal.signal, signal.SIGCONT,
+                        signal.getsignal(signal.SIGCONT))
+
+        def perform(play):
+            screen.draw(["one"], last=False)
+            os.kill(os.getpid(), signal.SIGCONT)
+            screen.draw(["two"])
+            return True, ""
+
+        act = lesson.ACTS[0]._replace(perform=perform)
+        with mock.patch.object(lesson, "ACTS", [act]):
+            lesson.run(mock.Mock(acts=[], stretch=1), screen)
+        self.assertIn(b"one\n\033[Ktwo\n", raw.getvalue())
+
+    def test_narrow(self):
+        """A command is parted where it has a space."""
+        screen, raw = self.screen("ascii", "C", tty=False)
+        screen.width = 40
+        with mock.patch("lab.play.Server"):
+            lesson.Play(screen, [], 1).server("pinned", "--pool-size", "2")
+        self.assertEqual(raw.getvalue(), b"$ python3 -m echoserver --model "
+                         b"pinned\n--pool-size 2\n")
 
     def test_pipe(self):
         """Rows are printed when they are complete; so with --plain."""

@@ -45,6 +45,16 @@ class RollingTest(TestCase):
             self.assertEqual(rolling.main([]), 77)
         self.assertRegex(out.getvalue(), "^SKIPPED: .*haproxy")
 
+    def test_wrong_arguments(self):
+        """A run that would show nothing is refused."""
+        for words in (["--restarts", "0"], ["--restarts", "-1"],
+                      ["--seconds", "nan"]):
+            with contextlib.redirect_stderr(io.StringIO()) as err, \
+                    self.assertRaises(SystemExit):
+                rolling.main(words)
+            self.assertIn(words[1] + " is not a number above 0",
+                          err.getvalue())
+
     def test_configuration_in_the_readme(self):
         """Each of its lines is one that is run here, but for addresses."""
         with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:

@@ -61,13 +61,13 @@ class SoakTest(TestCase):
             for name in "quiet", "fuzz", "reset at connect", "half-open":
                 self.assertRegex(output, r"\n%s  .*" % name)
 
-    def visit(self, reply):
+    def visit(self, reply, kind=PING):
         """Return the row of ten clients of a server with such a reply."""
         row = report.Row("visit")
         short = soak.Soak("threads", 1, 0)
         short.crowd = 10
         with short.server(program=CHANGED % reply) as server:
-            short.come(row, server, PING, 10)
+            short.come(row, server, kind, 10)
             row.read_log(server.log())
         return row
 
@@ -87,6 +87,12 @@ class SoakTest(TestCase):
         self.assertRegex(report.verdict([row])[0],
                          "^FAILED: [0-9]+ bytes lost, 10 tracebacks, ")
 
+    def test_crowd_that_leaves(self):
+        """Those who leave at once are not counted at the same time."""
+        for messages, counted in (1, False), (2, True):
+            row = self.visit("bytes.upper", PING._replace(messages=messages))
+            self.assertEqual("same time" in str(row), counted)
+
     def stop(self, status=None):
         """Return the row of a server that is stopped under load, and that
         ends with another status, if one is given."""
@@ -100,13 +106,13 @@ class SoakTest(TestCase):
 
     def test_exit_status_is_explained(self):
         """What it means stands beside it."""
-        self.assertRegex(str(self.stop()), "exit status (0 after 1 stops: no "
-                         "reply was cut|1 after 1 stops: replies were cut)")
+        self.assertRegex(str(self.stop()), "exit status (0 after 1 stop: no "
+                         "reply was cut|1 after 1 stop: replies were cut)")
 
     def test_exit_status_that_should_not_be(self):
         """It is a problem."""
         row = self.stop(7)
-        self.assertIn("exit status 7 after 1 stops: it should be", str(row))
+        self.assertIn("exit status 7 after 1 stop: it should be", str(row))
         self.assertEqual(report.verdict([row])[1], 1)
 
 
@@ -133,6 +139,42 @@ class TimeTest(unittest.TestCase):
         short.row("late", None, fault)
         self.assertEqual((short.left_out, short.rows), (["late"], []))
         fault.assert_not_called()
+
+    def test_what_needs_more_time_than_there_is(self):
+        """It is left out before it begins."""
+        short = soak.Soak("threads", 10, 0)
+        with contextlib.redirect_stdout(io.StringIO()):
+            for needs in 1, 100:
+                short.row("in %d s" % needs, None, mock.Mock(), needs=needs)
+        self.assertEqual(short.left_out, ["in 100 s"])
+
+    def test_time_of_a_crowd(self):
+        """It follows from how long a few take."""
+        short = soak.Soak("threads", 10, 0)
+        with contextlib.redirect_stdout(io.StringIO()), \
+                mock.patch.object(soak, "Load") as load:
+            load.return_value.__enter__.return_value.tally.first = [0.1, 0.2]
+            short.find_room()
+        self.assertAlmostEqual(short.crowd_time,
+                               4 * 0.2 * short.crowd / soak.FEW)
+
+    def test_share_of_the_faults(self):
+        """The verdict says how many were tried; none is no success."""
+        rows = [report.Row("quiet"), report.Row("fuzz")]
+        self.assertEqual(report.verdict(rows, ["silent", "quiet again"]), (
+            "Nothing was lost, there was no traceback and no problem. 1 of 2 "
+            "faults tried.", 0))
+        self.assertEqual(report.verdict(rows[:1], ["fuzz"]), (
+            "FAILED: no fault was tried.", 1))
+
+    def test_wrong_times(self):
+        """They are refused."""
+        for text in "0", "-5", "nan", "inf":
+            with contextlib.redirect_stderr(io.StringIO()) as err, \
+                    self.assertRaises(SystemExit):
+                soak.main(["--seconds", text])
+            self.assertIn(text + " is not a number above 0, at most 1,000,000",
+                          err.getvalue())
 
     def test_share_of_the_time(self):
         """Faults that last take a part of what there is."""

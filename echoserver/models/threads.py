@@ -1,6 +1,7 @@
 """--model threads: a thread for each connection."""
 
 import collections
+import contextlib
 import queue
 import socketserver
 from typing import Any, Deque
@@ -36,44 +37,41 @@ class ThreadingEchoServer(socketserver.ThreadingTCPServer, EchoServer):
     spare_timeout = 1.0
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # One permit for each thread that waits for a connection: who takes
-        # one puts a connection, or None to end the thread.  (A Semaphore,
-        # which is written in Python, costs 9 % of the connections a second.)
-        self._permits: Deque[None] = collections.deque()
-        self._connections: "queue.Queue[Any]" = queue.Queue()
+        # One queue for each thread that has no connection; it waits there.
+        # The last is the first to get one, since all of its memory is near.
+        # (A queue for all wakes them in turn: 12,000 connections a second,
+        # and not 15,000.)
+        self._spare: "Deque[queue.Queue[Any]]" = collections.deque()
         super().__init__(*args, **options)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         connection = request, client_address
-        if self._take_permit():
-            self._connections.put(connection)
-        else:
-            start_thread(self._work, connection)
-
-    def _take_permit(self) -> bool:
         try:
-            self._permits.pop()
-            return True
+            self._spare.pop().put(connection)
         except IndexError:
-            return False
+            start_thread(self._work, connection)
 
     def process_request_thread(self, request: Any,
                                client_address: Any) -> None:
         serve(self, request, client_address)
 
     def _work(self, connection: Any) -> None:
+        own: "queue.Queue[Any]" = queue.Queue()
         while connection is not None:
             self.process_request_thread(*connection)
-            self._permits.append(None)
+            self._spare.append(own)
             try:
-                connection = self._connections.get(
+                connection = own.get(
                     timeout=0 if self.is_ending() else self.spare_timeout)
             except queue.Empty:
-                if self._take_permit():
+                try:
+                    self._spare.remove(own)
                     return
-                connection = self._connections.get()  # one is about to come
+                except ValueError:      # it has just been taken
+                    connection = own.get()
 
     def server_close(self) -> None:
         super().server_close()
-        while self._take_permit():
-            self._connections.put(None)
+        with contextlib.suppress(IndexError):
+            while True:
+                self._spare.pop().put(None)

@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import threading
+import time
 import unittest
 from unittest import mock
 
@@ -127,7 +128,8 @@ class Drain:
         self.only_here()
         server = self.serve(grace=0)
         s = self.client(server)
-        until(lambda: not self.peer(server).unanswered, "the server to know")
+        until(lambda: server.peers.is_resting(
+            self.peer(server), time.monotonic()), "it to be at rest")
         server.server_close()
         self.ends(s)
 

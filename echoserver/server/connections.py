@@ -173,34 +173,40 @@ class Connections(Dict[Any, Peer]):
 
     # What drain.py asks for.
 
+    def is_resting(self, peer: Peer, now: float) -> bool:
+        """Whether nothing is unanswered, unread or unsent, and no byte has
+        moved for the quiet period."""
+        return (now >= peer.progress + self.quiet_period
+                and not peer.unanswered and not unread(peer.request)
+                and not unsent(peer.request))
+
     def end_resting(self, now: float, began: float, grace: float) -> None:
         """End what a drain that began at a time can.
 
-        A connection at rest (nothing unanswered, unsent or unread, and no byte
-        for the quiet period) is ended: so one that was just made can still
-        ask, and a long message can still arrive.  A busy connection is aborted
-        when half of the grace is over.
+        A connection at rest is ended: so one that was just made can still
+        ask, and a long message can still arrive.  One that goes on asking is
+        aborted when half of the grace is over.
         """
         if now < began + self.last_call:
             return
         for peer in self.copy().values():
             if peer.reason or peer.unanswered:
                 continue
-            quiet = now >= peer.progress + self.quiet_period
-            if quiet and not unread(peer.request):
-                if not unsent(peer.request):
-                    self.end(peer, "drain")
-            elif now >= began + grace / 2:
+            if self.is_resting(peer, now):
+                self.end(peer, "drain")
+            elif now >= began + grace / 2 and (
+                    now < peer.progress + self.quiet_period
+                    or unread(peer.request)):
                 self.abort(peer, "drain")
 
     def cut_all(self, reason: str) -> None:
         """Cut whatever is left; end what is at rest."""
+        now = monotonic()
         for peer in self.copy().values():
-            if (peer.aborted or peer.unanswered or unread(peer.request)
-                    or unsent(peer.request)):
-                self.cut(peer, reason)
-            else:
+            if not peer.aborted and self.is_resting(peer, now):
                 self.end(peer, reason)
+            else:
+                self.cut(peer, reason)
 
 
 def is_cut_short(peer: Peer) -> bool:

@@ -128,8 +128,9 @@ class Drain:
         self.only_here()
         server = self.serve(grace=0)
         s = self.client(server)
-        until(lambda: server.peers.is_resting(
-            self.peer(server), time.monotonic()), "it to be at rest")
+        until(lambda: not self.peer(server).unanswered
+              and server.peers.is_quiet(self.peer(server), time.monotonic()),
+              "it to be at rest")
         server.server_close()
         self.ends(s)
 

@@ -55,8 +55,7 @@ class EchoServer(socketserver.TCPServer):
     ValueError is raised for an option, OSError for an address.
     """
 
-    # Enough for a balancer's pool, within the 1,024 descriptors that a
-    # process may have by default on Linux.
+    # A balancer's pool, within the 1,024 descriptors that Linux allows first.
     max_connections = 1000
     # Longer than a person thinks between two lines, and than the minute after
     # which common firewalls and balancers cut: they are to show themselves.
@@ -66,8 +65,7 @@ class EchoServer(socketserver.TCPServer):
     delay = 0.0
     send_timeout = 0.25     # until a handler in send() sees that it was cut
 
-    # What the program asks of a model: its name, the descriptors that a
-    # connection takes, and whether many threads had better share one CPU.
+    # For the program; many threads had better share one_cpu.
     model = "blocking"
     descriptors = 1
     one_cpu = False
@@ -183,9 +181,11 @@ class EchoServer(socketserver.TCPServer):
         """Make serve_forever() return soon; set self.grace if it is given.
 
         Never blocks, is right in any thread and in a signal handler, and
-        twice.  During a drain, stop(grace=0) ends it.
+        twice.  Once it stops, stop(grace=0) ends that, if need be by a reset.
         """
         self._set_options(grace=grace)
+        if grace == 0 and self.is_ending():
+            self.peers.reset_at_exit()
         self.loop.stop()
 
     def shutdown(self) -> None:

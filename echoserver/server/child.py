@@ -19,8 +19,6 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple
 
-from .system import reset_on_close
-
 if TYPE_CHECKING:
     from .base import EchoServer
 
@@ -159,16 +157,9 @@ def hear_parent(control: socket.socket, on_stop: Callable[[float], Any],
 
 def serve_in_child(server: "EchoServer", control: socket.socket) -> int:
     """Serve until the parent says stop or ends; drain; return the status."""
-    def on_stop(grace: float) -> None:
-        if server.is_ending() and not grace:
-            # It may be stuck, and killed: no stream is to end as if whole.
-            for request in list(server.peers):
-                reset_on_close(request)
-        server.stop(grace)
-
     with server:
         signal.set_wakeup_fd(server.loop.wakeup_fd())
-        hear_parent(control, on_stop, server.stop)
+        hear_parent(control, server.stop, server.stop)
         server.serve_forever()
         signal.set_wakeup_fd(-1)
     return 1 if server.peers.cut_short else 0

@@ -163,6 +163,12 @@ class Connections(Dict[Any, Peer]):
             peer.aborted = True
             reset_on_close(peer.request)
 
+    def reset_at_exit(self) -> None:
+        """Have the system reset what is open when this process ends, which
+        may be stuck, and killed: no stream is to end as if it were whole."""
+        for request in list(self):
+            reset_on_close(request)
+
     def count_lost(self, request: Any) -> None:
         """Take what a reset is about to destroy off the bytes that were sent;
         called before the connection is closed."""
@@ -173,12 +179,11 @@ class Connections(Dict[Any, Peer]):
 
     # What drain.py asks for.
 
-    def is_resting(self, peer: Peer, now: float) -> bool:
-        """Whether nothing is unanswered, unread or unsent, and no byte has
-        moved for the quiet period."""
+    def is_quiet(self, peer: Peer, now: float) -> bool:
+        """Whether nothing is unread, and no byte has moved for the quiet
+        period.  At rest is who is quiet, answered, and has all of it."""
         return (now >= peer.progress + self.quiet_period
-                and not peer.unanswered and not unread(peer.request)
-                and not unsent(peer.request))
+                and not unread(peer.request))
 
     def end_resting(self, now: float, began: float, grace: float) -> None:
         """End what a drain that began at a time can.
@@ -192,21 +197,21 @@ class Connections(Dict[Any, Peer]):
         for peer in self.copy().values():
             if peer.reason or peer.unanswered:
                 continue
-            if self.is_resting(peer, now):
-                self.end(peer, "drain")
-            elif now >= began + grace / 2 and (
-                    now < peer.progress + self.quiet_period
-                    or unread(peer.request)):
+            if self.is_quiet(peer, now):
+                if not unsent(peer.request):
+                    self.end(peer, "drain")
+            elif now >= began + grace / 2:
                 self.abort(peer, "drain")
 
     def cut_all(self, reason: str) -> None:
         """Cut whatever is left; end what is at rest."""
         now = monotonic()
         for peer in self.copy().values():
-            if not peer.aborted and self.is_resting(peer, now):
-                self.end(peer, reason)
-            else:
+            if (peer.aborted or peer.unanswered or unsent(peer.request)
+                    or not self.is_quiet(peer, now)):
                 self.cut(peer, reason)
+            else:
+                self.end(peer, reason)
 
 
 def is_cut_short(peer: Peer) -> bool:

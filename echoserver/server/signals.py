@@ -5,8 +5,6 @@ import itertools
 import signal
 from typing import Any, Iterator
 
-from .system import reset_on_close
-
 __all__ = ["STOP_SIGNALS", "stop_on"]
 
 # SIGBREAK is Ctrl-Break, on Windows only.
@@ -28,8 +26,7 @@ def stop_on(server: Any, *signals: int) -> Iterator[None]:
     signal, or it comes just before the loop waits.
 
     The program may be stuck, in a write to a log that nobody reads, say.  So
-    the second signal also has the system reset the connections when the
-    process ends, and end the process soon.
+    the second signal also has the system end the process soon.
 
     Afterwards the signals are ignored: the program is about to exit, with a
     status that tells of the drain.
@@ -42,8 +39,6 @@ def stop_on(server: Any, *signals: int) -> Iterator[None]:
             server.stop()
         elif nth == 2:
             server.stop(grace=0)
-            for request in list(server.peers):
-                reset_on_close(request)
             if hasattr(signal, "setitimer"):    # its default needs no Python
                 signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS)
 

@@ -15,7 +15,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Iterator
 
 from .child import MAX_TIMEOUT, hear_parent
-from .system import reset_on_close
 from .threads import start_thread
 
 if TYPE_CHECKING:
@@ -62,8 +61,7 @@ def keep_time_in_child(server: "EchoServer", control: socket.socket) -> None:
     in its place, or who is left of its drain."""
     def on_end() -> None:
         if server.is_ending():
-            for request in server.peers:
-                reset_on_close(request)
+            server.stop(grace=0)
             os._exit(1)
         elif server.idle.timeout:
             signal.signal(signal.SIGALRM, on_alarm)

@@ -44,7 +44,6 @@ class Workers:
         self.server = server
         self.server_address = server.server_address
         self.loop = server.loop
-        self.peers: Dict[Any, Any] = {}     # those of the workers are theirs
         self.cut_short = 0      # how many workers could not drain in time
         self._make_server = make_server
         self._count = count

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """The lesson on blocking I/O as a play: each claim is shown, and measured.
 
     python3 scripts/lesson.py           all acts, in less than a minute
@@ -26,7 +25,6 @@ if __name__ == "__main__":
 import argparse
 import contextlib
 import errno
-import math
 import os
 import signal
 import socket
@@ -36,8 +34,7 @@ from typing import (Callable, Dict, List, NamedTuple, Optional, Sequence,
                     Set, Tuple)
 
 from lab.arguments import above_zero
-from lab.beside import Beside
-from lab.load import Kind
+from lab.cost import MANY, measure
 from lab.play import (Play, Verdict, had_threads, names, outcome, outcomes,
                       served_by)
 from lab.report import counted
@@ -53,8 +50,6 @@ from echoserver import Connection, ConnectionPool
 __all__ = ["ACTS", "main"]
 
 NARROWEST = 40      # columns that rows and tables need
-MANY = 100          # clients of act 4
-SILENT = Kind("client", 64, 64, math.inf)
 SPARE = 64          # descriptors for other things than connections
 
 
@@ -138,52 +133,6 @@ def a_process_each(play: Play) -> Verdict:
     return len(cut) == 1 and len(served) == 2, (
         "one of %d processes was killed; cut: %s; served before and after: %s"
         % (scene.processes, names(cut), names(served)))
-
-
-class Cost(NamedTuple):
-
-    """What a client costs in a model, where there are many."""
-
-    memory: float       # bytes, while it is silent
-    cpu: float          # seconds of processor time for a reply
-    p99: float          # of the seconds that it waits for a reply
-
-    def __str__(self) -> str:
-        return "%6.1f KiB%7.1f us%9s" % (self.memory / 1024, self.cpu * 1e6,
-                                         show_time(self.p99))
-
-
-def ask(server: Server, load: Beside, seconds: float) -> Tuple[float, float]:
-    """Let all clients ask for so long; return Cost.cpu and Cost.p99."""
-    cpu = server.cpu() or 0
-    load.tell("measure", SILENT._replace(pause=0.0), seconds)
-    tally = load.hear(seconds)
-    cpu = (server.cpu() or 0) - cpu
-    load.call("measure", SILENT, 0)
-    return cpu / max(tally.replies, 1), tally.quantile(0.99)[0] or seconds
-
-
-def measure(play: Play, models: Sequence[str]) -> Dict[str, Cost]:
-    """Return what a client costs in each model.
-
-    The clients of the models ask in turn, and of two turns the cheaper one
-    counts: a busy host adds to what a reply costs, and takes nothing away.
-    """
-    memory: Dict[str, float] = {}
-    turns = []
-    with contextlib.ExitStack() as stack:
-        for model in models:
-            server = stack.enter_context(play.server(model, "-q"))
-            before = server.memory() or 0
-            load = stack.enter_context(Beside(server.address,
-                                              [(SILENT, MANY)]))
-            if len(load.take_tally().first) < MANY:
-                raise Failure("some of %d clients got no reply" % MANY)
-            memory[model] = ((server.memory() or 0) - before) / MANY
-            turns.append((server, load, play.stretch / 2))
-        seen = [[ask(*turn) for turn in turns] for _ in range(2)]
-    return {model: Cost(memory[model], *map(min, *pair))
-            for model, pair in zip(models, zip(*seen))}
 
 
 def many(play: Play) -> Verdict:

@@ -9,4 +9,8 @@
     faults.py     rude peers
     report.py     the table of soak.py
     chart.py      the chart of bench.py
+    screen.py     a terminal, or none
+    scene.py      clients of the play, and their rows
+    play.py       the play of lesson.py
+    cost.py       what a client costs, where there are many
 """

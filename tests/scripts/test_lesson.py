@@ -18,6 +18,7 @@ SCRIPTS = os.path.join(ROOT, "scripts")
 sys.path.insert(0, SCRIPTS)
 try:
     import lesson
+    from lab import cost
     from lab.scene import Client, show_time
     from lab.screen import Screen
 finally:
@@ -170,12 +171,12 @@ class ActsTest(unittest.TestCase):
     def test_turns_of_many(self):
         """What a busy host adds to one turn does not count."""
         seen = iter([(2.0, 5.0), (9.0, 9.0), (1.0, 6.0), (3.0, 4.0)])
-        with mock.patch.object(lesson, "Beside") as beside, \
-                mock.patch.object(lesson, "ask", lambda *turn: next(seen)):
+        with mock.patch.object(cost, "Beside") as beside, \
+                mock.patch.object(cost, "ask", lambda *turn: next(seen)):
             load = beside.return_value.__enter__.return_value
-            load.take_tally.return_value.first = [0.0] * lesson.MANY
-            costs = lesson.measure(mock.MagicMock(stretch=1), ["one", "two"])
-        self.assertEqual({name: cost[1:] for name, cost in costs.items()},
+            load.take_tally.return_value.first = [0.0] * cost.MANY
+            costs = cost.measure(mock.MagicMock(stretch=1), ["one", "two"])
+        self.assertEqual({name: each[1:] for name, each in costs.items()},
                          {"one": (1.0, 5.0), "two": (3.0, 4.0)})
 
     def test_pinned(self):

@@ -18,7 +18,7 @@ from echoserver.models import MODELS
 from .support import PATIENCE, TestCase, until
 
 __all__ = ["NOWHERE", "ModelTestCase", "dies", "every_model", "needs_fork",
-           "needs_ipv6", "posix_only", "replying", "stream"]
+           "needs_ipv6", "posix_only", "replying", "stream", "waits_for"]
 
 logger = logging.getLogger("echoserver")
 
@@ -49,6 +49,14 @@ def dies(error):
         if data == b"die":
             raise error
         return data.upper()
+    return reply
+
+
+def waits_for(event):
+    """Return a reply() that waits for event."""
+    def reply(data):
+        event.wait(PATIENCE)
+        return data
     return reply
 
 

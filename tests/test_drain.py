@@ -17,7 +17,7 @@ from echoserver.models import MODELS, pinned
 from echoserver.server import drain
 
 from .models import (ModelTestCase, every_model, needs_fork, needs_ipv6,
-                     stream)
+                     replying, stream, waits_for)
 from .support import PATIENCE, until
 
 
@@ -293,14 +293,7 @@ class PinnedDrainTest(ModelTestCase):
         """A reset destroys it, which is no clean drain."""
         go = threading.Event()
         self.addCleanup(go.set)
-
-        class Stuck(EchoHandler):
-            @staticmethod
-            def reply(data):
-                go.wait(PATIENCE)
-                return data
-
-        server = self.serve(Stuck, pool_size=1, grace=0.05)
+        server = self.serve(replying(waits_for(go)), pool_size=1, grace=0.05)
         for _ in range(2):
             self.connect(server.server_address).sendall(b"hello")
         until(lambda: len(server.peers) == 2, "connections")

@@ -15,7 +15,7 @@ from echoserver import EchoHandler
 from echoserver.models import MODELS
 from echoserver.server.loop import Loop, Selector
 
-from .models import ModelTestCase, dies, replying
+from .models import ModelTestCase, dies, replying, waits_for
 from .support import PATIENCE, ROOT, until
 
 
@@ -124,14 +124,7 @@ class PoolTest(ModelTestCase):
     def test_workers_that_are_stuck(self):
         """server_close() has one deadline for all of them."""
         go, waits = threading.Event(), []
-
-        class Stuck(EchoHandler):
-            @staticmethod
-            def reply(data):
-                go.wait(PATIENCE)
-                return data
-
-        server = self.serve(Stuck, pool_size=8, grace=0)
+        server = self.serve(replying(waits_for(go)), pool_size=8, grace=0)
         self.addCleanup(go.set)
         for _ in range(8):
             self.connect(server.server_address).sendall(b"hello")

@@ -73,9 +73,6 @@ class Connections(Dict[Any, Peer]):
         # down: the number of a closed descriptor may be a new connection's.
         # Reentrant, since the loop's thread closes what it has ended.
         self.lock = threading.RLock()
-        # Held for no system call: with the other one, threads that count would
-        # wait for those that close.
-        self._counting = threading.Lock()
         self.call = call
         self._make_peer = make_peer
         self._turns = turns
@@ -94,13 +91,13 @@ class Connections(Dict[Any, Peer]):
         peer = self.get(request)
         if peer is not None:
             self._log_end(peer)
-        with self._counting:
+        with self.lock:
             self.pop(request, None)
             return len(self)
 
     def _log_end(self, peer: Peer) -> None:
         reason, lasted = peer.reason or "eof", monotonic() - peer.since
-        with self._counting:
+        with self.lock:
             self.ended[reason] += 1
             self._cut_short += is_cut_short(peer)
             self.bytes_in += int(peer.bytes_in)

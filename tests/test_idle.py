@@ -189,6 +189,18 @@ class ClockTest(unittest.TestCase):
         self.idle.end_idle(now + 11)
         self.assertTrue(self.made.cut)
 
+    def test_reason_comes_first(self):
+        """A handler that sees that it is cut finds why."""
+        seen = []
+
+        class Watched(Peer):
+            cut = property(lambda self: False,
+                           lambda self, value: seen.append(self.reason))
+
+        self.peers[self.ours] = Watched(self.ours, ("127.0.0.1", 1))
+        self.peers.cut(self.peers[self.ours], "idle")
+        self.assertEqual(seen, ["", "idle"])
+
     def test_reply_due(self):
         """Silence is no end of stream where a reply is due, but a cut."""
         self.made.bytes_in = 5

@@ -147,6 +147,8 @@ class Connections(Dict[Any, Peer]):
         sending side only, though then a peer that reads just now may see the
         end of the stream before the reset.
         """
+        # First: a handler that sees the rest leaves.
+        peer.ends(reason, unread(peer.request))
         peer.cut = True
         self.abort(peer, reason)
         if not self._send_times_out and unsent(peer.request):

@@ -80,10 +80,10 @@ class Acceptor:
     def _is_full(self) -> bool:
         return 0 < self._server.max_connections <= len(self._server.peers)
 
-    def removed(self, left: int) -> None:
-        """Have the loop look for who waits, if it was full: a connection was
-        removed, and so many were left in that moment."""
-        if 0 < self._server.max_connections <= left + 1:
+    def removed(self, count: int) -> None:
+        """Have the loop look for who waits, if it was full: of so many
+        connections one was removed."""
+        if 0 < self._server.max_connections <= count:
             self._server.loop.wake()
 
     def watch(self, wanted: bool) -> None:

@@ -91,9 +91,9 @@ class Connections(Dict[Any, Peer]):
         peer = self.get(request)
         if peer is not None:
             self._log_end(peer)
-        # Not with the lock, for which threads wait meanwhile that close (15,500
-        # connections a second, and not 20,000).  So it is counted before: of
-        # several that leave a full list the first sees it full.
+        # Not with the lock, for which threads wait meanwhile that close
+        # (15,500 connections a second, and not 20,000).  So it is counted
+        # before: of several that leave a full list the first sees it full.
         count = len(self)
         self.pop(request, None)
         return count

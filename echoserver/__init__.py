@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from .client.pool import ConnectionPool
     from .server.base import EchoServer
     from .server.handler import EchoHandler
-    from .models import (ForkingEchoServer, PinnedEchoServer,  # noqa: F401
-                         SelectorEchoServer, ThreadingEchoServer,
-                         ThreadPoolEchoServer)
+    from .server.models import (  # noqa: F401
+        ForkingEchoServer, PinnedEchoServer, SelectorEchoServer,
+        ThreadingEchoServer, ThreadPoolEchoServer)
 
 __all__ = ["Connection", "ConnectionPool", "EchoHandler", "EchoServer",
            "PinnedEchoServer", "PoolClosed", "PoolTimeout",
@@ -41,8 +41,9 @@ _HOMES = {
     "client.errors": ["PoolClosed", "PoolTimeout", "WrongEcho"],
     "client.pool": ["ConnectionPool"],
     "server.handler": ["EchoHandler"],
-    "models": ["ForkingEchoServer", "PinnedEchoServer", "SelectorEchoServer",
-               "ThreadingEchoServer", "ThreadPoolEchoServer"],
+    "server.models": [
+        "ForkingEchoServer", "PinnedEchoServer", "SelectorEchoServer",
+        "ThreadingEchoServer", "ThreadPoolEchoServer"],
     "server.base": ["EchoServer"],
 }
 

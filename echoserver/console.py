@@ -1,8 +1,48 @@
-"""What both programs need of the streams that they were started with."""
+"""What both programs do with the streams that they were started with."""
 
+import io
 import os
+import selectors
+import sys
+from typing import Any
 
-__all__ = ["discard_output"]
+__all__ = ["discard_output", "make_output_wait"]
+
+# poll() needs no descriptor of its own, and takes those above 1023.
+_Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+class WaitingFile(io.FileIO):
+
+    """A file to write to, which waits when it takes no more.
+
+    O_NONBLOCK belongs to the open file and not to the process, so a neighbour
+    on the same pipe or terminal sets it for all.  Then print() and logging
+    lose what does not fit.
+    """
+
+    def write(self, data: Any) -> int:
+        while True:
+            count = super().write(data)
+            if count is not None:
+                return count
+            with _Selector() as selector:
+                selector.register(self, selectors.EVENT_WRITE)
+                selector.select()
+
+
+def make_output_wait() -> None:
+    """Let sys.stdout and sys.stderr wait where they would lose output."""
+    for name in ("stdout", "stderr"):
+        old = getattr(sys, name)
+        try:
+            file = WaitingFile(old.fileno(), "w", closefd=False)
+        except (AttributeError, OSError, ValueError):
+            continue        # it is closed, or a test's
+        old.flush()
+        setattr(sys, name, io.TextIOWrapper(
+            io.BufferedWriter(file), old.encoding, old.errors,
+            line_buffering=name == "stderr" or old.isatty()))
 
 
 def discard_output() -> None:

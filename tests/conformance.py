@@ -30,7 +30,7 @@ import warnings
 from unittest import mock
 
 from echoserver import EchoHandler, EchoServer
-from echoserver.models import MODELS
+from echoserver.server.models import MODELS
 
 __all__ = ["load_tests"]
 

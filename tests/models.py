@@ -13,7 +13,7 @@ import threading
 import unittest
 
 from echoserver import EchoHandler
-from echoserver.models import MODELS
+from echoserver.server.models import MODELS
 
 from .support import PATIENCE, TestCase, until
 

@@ -13,7 +13,7 @@ import unittest
 from unittest import mock
 
 from echoserver import EchoHandler
-from echoserver.models import MODELS, pinned
+from echoserver.server.models import MODELS, pinned
 from echoserver.server import drain
 
 from .models import (ModelTestCase, every_model, needs_fork, needs_ipv6,

@@ -10,7 +10,7 @@ import threading
 import unittest
 
 from echoserver import EchoHandler, EchoServer, ThreadingEchoServer
-from echoserver.models import MODELS
+from echoserver.server.models import MODELS
 
 from .models import ModelTestCase, dies, every_model, logger, replying
 from .support import PATIENCE

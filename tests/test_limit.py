@@ -11,7 +11,7 @@ import unittest
 from unittest import mock
 
 from echoserver import EchoHandler, EchoServer
-from echoserver.models import MODELS
+from echoserver.server.models import MODELS
 from echoserver.server.handler import Peer
 
 from .models import ModelTestCase, every_model, needs_fork

@@ -8,7 +8,7 @@ import unittest
 from unittest import mock
 
 from echoserver import EchoServer
-from echoserver.models import MODELS
+from echoserver.server.models import MODELS
 from echoserver.server.loop import Loop, Selector
 
 from .models import ModelTestCase, needs_fork, stream

@@ -12,7 +12,7 @@ import weakref
 from unittest import mock
 
 from echoserver import EchoHandler
-from echoserver.models import MODELS
+from echoserver.server.models import MODELS
 from echoserver.server.loop import Loop, Selector
 
 from .models import ModelTestCase, dies, replying, waits_for
@@ -58,7 +58,7 @@ class ThreadsTest(ModelTestCase):
         for model in "threads", "pool":
             process = self.run_python("-c", """if 1:
                 import os, resource, threading, time
-                from echoserver.models import MODELS
+                from echoserver.server.models import MODELS
                 go = threading.Event()
                 threading.Thread(target=go.wait).start()
                 with MODELS["%s"](("127.0.0.1", 0)):
@@ -137,7 +137,7 @@ class PoolTest(ModelTestCase):
             real(thread, timeout)
 
         with mock.patch("echoserver.server.drain.CUT_TIMEOUT", 0.05), \
-                mock.patch("echoserver.models.pinned.CUT_TIMEOUT", 0.05), \
+                mock.patch("echoserver.server.models.pinned.CUT_TIMEOUT", 0.05), \
                 mock.patch.object(threading.Thread, "join", join):
             server.server_close()
         bounded = [wait for wait in waits if wait is not None]

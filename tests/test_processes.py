@@ -9,7 +9,7 @@ import threading
 import unittest
 
 from echoserver import EchoHandler
-from echoserver.models import MODELS
+from echoserver.server.models import MODELS
 from echoserver.server.child import describe
 
 from .models import ModelTestCase, needs_fork

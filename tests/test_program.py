@@ -11,8 +11,8 @@ import unittest
 from unittest import mock
 
 import echoserver
-from echoserver import arguments, program
-from echoserver.models import MODELS
+from echoserver.server import arguments, program
+from echoserver.server.models import MODELS
 
 from .models import NOWHERE, needs_ipv6, posix_only
 from .support import PATIENCE, PLAIN, ProgramTestCase, until

@@ -34,7 +34,7 @@ START_TIMEOUT, STOP_TIMEOUT = 30.0, 15.0
 
 ASK_MODELS = """\
 import json
-from echoserver.models import MODELS
+from echoserver.server.models import MODELS
 print(json.dumps({name: {"pool_size": getattr(model, "pool_size", 0),
                          "descriptors": model.descriptors}
                   for name, model in MODELS.items()}))

@@ -4,14 +4,14 @@ import mmap
 import socket
 from typing import Any, Dict, Optional, Tuple
 
-from ..server.base import EchoServer
-from ..server.child import Child, serve_in_child
-from ..server.connections import Connections
-from ..server.drain import CUT_TIMEOUT
-from ..server.handler import Peer
-from ..server.idle import IdleTimeout
-from ..server.serving import serve
-from ..server.timekeeper import keep_time_in_child
+from ..base import EchoServer
+from ..child import Child, serve_in_child
+from ..connections import Connections
+from ..drain import CUT_TIMEOUT
+from ..handler import Peer
+from ..idle import IdleTimeout
+from ..serving import serve
+from ..timekeeper import keep_time_in_child
 
 __all__ = ["ForkingEchoServer"]
 

@@ -6,9 +6,9 @@ import queue
 import socketserver
 from typing import Any, Deque
 
-from ..server.base import EchoServer
-from ..server.serving import serve
-from ..server.threads import start_thread
+from ..base import EchoServer
+from ..serving import serve
+from ..threads import start_thread
 
 __all__ = ["ThreadingEchoServer"]
 

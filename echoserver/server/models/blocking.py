@@ -7,6 +7,6 @@ copied.  Meanwhile nobody else is accepted, however little the first one says,
 and all wait in the kernel's backlog.
 """
 
-from ..server.base import EchoServer
+from ..base import EchoServer
 
 __all__ = ["EchoServer"]

@@ -7,9 +7,9 @@ import os
 import sys
 from typing import Any, Callable, List, Optional, Tuple
 
-from . import __version__
+from .. import __version__
+from .base import EchoServer
 from .models import MODELS
-from .server.base import EchoServer
 
 __all__ = ["make_parser", "parse"]
 

@@ -8,11 +8,11 @@ import threading
 from time import monotonic
 from typing import Any, List, Optional
 
-from ..server.base import EchoServer
-from ..server.drain import CUT_TIMEOUT
-from ..server.handler import Peer
-from ..server.serving import serve
-from ..server.threads import start_thread
+from ..base import EchoServer
+from ..drain import CUT_TIMEOUT
+from ..handler import Peer
+from ..serving import serve
+from ..threads import start_thread
 
 __all__ = ["PinnedEchoServer"]
 

@@ -8,14 +8,14 @@ import socket
 import sys
 from typing import List, Optional, Union
 
+from ..console import discard_output
 from .arguments import parse
-from .console import discard_output
+from .base import EchoServer
+from .handler import EchoHandler
+from .listening import handed_listener
 from .models import MODELS
-from .server.base import EchoServer
-from .server.handler import EchoHandler
-from .server.listening import handed_listener
-from .server.signals import STOP_SIGNALS, stop_on
-from .server.workers import Workers, share_one_cpu
+from .signals import STOP_SIGNALS, stop_on
+from .workers import Workers, share_one_cpu
 
 try:
     import resource

@@ -4,11 +4,11 @@ import os
 import socket
 from typing import Any, Dict
 
-from ..server.acceptor import limit_to_select
-from ..server.handler import Buffer, Peer
-from ..server.loop import ONCE, READ, WRITE, Loop
-from ..server.serving import take_turn
-from ..server.system import limit_wait
+from ..acceptor import limit_to_select
+from ..handler import Buffer, Peer
+from ..loop import ONCE, READ, WRITE, Loop
+from ..serving import take_turn
+from ..system import limit_wait
 from .pinned import PinnedEchoServer
 
 __all__ = ["ThreadPoolEchoServer"]

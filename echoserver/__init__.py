@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from .server.base import EchoServer
     from .server.handler import EchoHandler
     from .server.models import (  # noqa: F401
-        ForkingEchoServer, PinnedEchoServer, SelectorEchoServer,
-        ThreadingEchoServer, ThreadPoolEchoServer)
+        BlockingEchoServer, ForkingEchoServer, PinnedEchoServer,
+        SelectorEchoServer, ThreadingEchoServer, ThreadPoolEchoServer)
 
-__all__ = ["Connection", "ConnectionPool", "EchoHandler", "EchoServer",
+__all__ = ["BlockingEchoServer", "Connection", "ConnectionPool", "EchoHandler", "EchoServer",
            "PinnedEchoServer", "PoolClosed", "PoolTimeout",
            "SelectorEchoServer", "ThreadPoolEchoServer",
            "ThreadingEchoServer", "WrongEcho"]
@@ -42,8 +42,8 @@ _HOMES = {
     "client.pool": ["ConnectionPool"],
     "server.handler": ["EchoHandler"],
     "server.models": [
-        "ForkingEchoServer", "PinnedEchoServer", "SelectorEchoServer",
-        "ThreadingEchoServer", "ThreadPoolEchoServer"],
+        "BlockingEchoServer", "ForkingEchoServer", "PinnedEchoServer",
+        "SelectorEchoServer", "ThreadingEchoServer", "ThreadPoolEchoServer"],
     "server.base": ["EchoServer"],
 }
 

@@ -50,8 +50,8 @@ PLAIN = {name: value for name, value in os.environ.items()
 RUN = """
 import sys
 from echoserver import EchoServer
-from echoserver.server.connections import Connections
-Connections.quiet_period = EchoServer.send_timeout = 0.02
+from echoserver.server.drain import Drain
+Drain.loopback_quiet_period = EchoServer.send_timeout = 0.02
 from echoserver.__main__ import main
 sys.exit(main())"""
 

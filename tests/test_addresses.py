@@ -9,20 +9,20 @@ import unittest
 import warnings
 from unittest import mock
 
-from echoserver import EchoServer
+from echoserver import BlockingEchoServer, EchoServer
 
 from .models import NOWHERE, ModelTestCase, needs_ipv6
 
 
 class AddressTest(ModelTestCase):
 
-    server_class = EchoServer
+    server_class = BlockingEchoServer
 
     def fails(self, number, address):
         """Fail unless listening on address raises OSError with that number,
         and leaves nothing open."""
         with self.assertRaises(OSError) as caught:
-            EchoServer(address)
+            BlockingEchoServer(address)
         self.assertIn(caught.exception.errno, number)
 
     def listen_on(self, *places):
@@ -39,7 +39,7 @@ class AddressTest(ModelTestCase):
         """A port that cannot be is an OverflowError, as bind() has it."""
         for port in -1, 65536:
             with self.assertRaises(OverflowError):
-                EchoServer(("127.0.0.1", port))
+                BlockingEchoServer(("127.0.0.1", port))
 
     def test_port_taken(self):
         """A port has one owner, and a failed bind leaks no descriptor."""
@@ -84,7 +84,7 @@ class AddressTest(ModelTestCase):
         """A name without an address is the resolver's error."""
         with mock.patch("socket.getaddrinfo", side_effect=socket.gaierror):
             with self.assertRaises(socket.gaierror):
-                EchoServer(("nowhere.invalid", 0))
+                BlockingEchoServer(("nowhere.invalid", 0))
 
     def test_localhost(self):
         """The name works on both ends, whatever it resolves to."""
@@ -174,7 +174,7 @@ class AddressTest(ModelTestCase):
                 warnings.simplefilter("always")
                 with mock.patch(name, side_effect=error):
                     with self.assertRaises(OSError):
-                        EchoServer(("127.0.0.1", 0))
+                        BlockingEchoServer(("127.0.0.1", 0))
                 gc.collect()
                 self.assertEqual([str(w.message) for w in forgotten], [])
 

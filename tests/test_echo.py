@@ -182,9 +182,9 @@ class Echo:
 
 
 class OneAtATimeTest(ModelTestCase):
-    """EchoServer by itself, the blocking server that the lesson begins with."""
+    """The blocking server that the lesson begins with."""
 
-    from echoserver import EchoServer as server_class
+    from echoserver import BlockingEchoServer as server_class
 
     def test_second_client_waits(self):
         """The next is served, in the loop's thread, when the first is done."""
@@ -250,7 +250,7 @@ class OneAtATimeTest(ModelTestCase):
     def test_close_with_a_crowd_in_the_backlog(self):
         """Each is answered; those with nothing to say cost no time."""
         server = self.serve(grace=5)
-        server.peers.quiet_period = 0.25    # of which 50 are too many
+        server.drain.loopback_quiet_period = 0.25    # of which 50 are too many
         crowd = [self.connect(server.server_address) for _ in range(50)]
         crowd[-1].sendall(b"hello")
         self.ended(self.in_thread(server.server_close))

@@ -6,13 +6,15 @@ import threading
 import time
 import unittest
 
-from echoserver import EchoHandler, EchoServer
+from echoserver import BlockingEchoServer, EchoHandler
 from echoserver.server.connections import Connections
+from echoserver.server.drain import Drain
+from echoserver.server.gate import Gate
 from echoserver.server.handler import Peer
 from echoserver.server.idle import IdleTimeout
 from echoserver.server.loop import Loop
 
-from .models import ModelTestCase, every_model, needs_fork, stream
+from .models import ModelTestCase, every_model, stream
 from .support import PATIENCE, until
 
 # A larger one opens in steps that take a slow reader long.
@@ -27,7 +29,7 @@ class Idle:
         is reset."""
         self.needs(4)
         server = self.make(idle_timeout=0.15)
-        server.run_in_background()
+        server = self.in_background(server)
         silent, talker, mute, slow = [
             self.connect(server.server_address, SMALL_WINDOW)
             for _ in range(4)]
@@ -72,7 +74,7 @@ class IdleHandlerTest(ModelTestCase):
         """What the kernel still sends is progress, without the handler."""
         server = self.make(idle_timeout=0.1)
         server.idle.tick = 0.02
-        server.run_in_background()
+        server = self.in_background(server)
         s = self.connect(server.server_address, SMALL_WINDOW)
         s.sendall(bytes(300000))
         until(lambda: self.peer(server).bytes_out == 300000, "the handler")
@@ -126,35 +128,11 @@ class IdleHandlerTest(ModelTestCase):
 
     def test_one_at_a_time(self):
         """The loop stands still meanwhile, and yet the time is kept."""
-        server = self.serve(cls=EchoServer, idle_timeout=0.05)
+        server = self.serve(cls=BlockingEchoServer, idle_timeout=0.05)
         self.ends(self.connect(server.server_address))
         self.gone(server)
         self.assertEqual(dict(server.peers.ended), {"idle": 1})
         self.answers(server)
-
-    @needs_fork
-    def test_child_of_a_server_that_was_killed(self):
-        """It keeps the idle timeout, with nobody to tell it."""
-        process, address = self.start_server("-m", "processes",
-                                        "--idle-timeout", "0.3")
-        s = self.connect(address)
-        self.asks(s)
-        process.kill()
-        process.wait()
-        self.asks(s)
-        self.ends(s)
-
-    @needs_fork
-    def test_long_timeout_of_a_child_of_a_server_that_was_killed(self):
-        """No timer takes so many seconds; the child goes on."""
-        process, address = self.start_server("-m", "processes",
-                                             "--idle-timeout", "1e300")
-        s = self.connect(address)
-        self.asks(s)
-        process.kill()
-        process.wait()
-        for _ in range(2):
-            self.asks(s)
 
 
 class ClockTest(unittest.TestCase):
@@ -166,8 +144,8 @@ class ClockTest(unittest.TestCase):
         self.ours, self.theirs = socket.socketpair()
         self.addCleanup(self.ours.close)
         self.addCleanup(self.theirs.close)
-        self.peers = Connections(Peer, self.loop.call)
-        self.idle = IdleTimeout(self.loop, self.peers, 10)
+        self.peers = Connections(Peer, self.loop.call, True)
+        self.idle = IdleTimeout(self.loop, self.peers, Gate(), 10)
         self.peers.add(self.ours, ("127.0.0.1", 1))
         self.made = self.peers[self.ours]
 
@@ -179,8 +157,7 @@ class ClockTest(unittest.TestCase):
         self.assertAlmostEqual(self.idle.end_idle(now + 9.5), now + 10)
         self.assertEqual(self.made.reason, "")
         self.idle.end_idle(now + 10)
-        self.assertEqual((self.made.reason, self.made.aborted),
-                         ("idle", False))
+        self.assertEqual((self.made.reason, self.made.whole), ("idle", True))
 
     def test_stuck(self):
         """One that was told to leave and is still here is cut."""
@@ -207,26 +184,42 @@ class ClockTest(unittest.TestCase):
         self.idle.end_idle(self.made.progress + 10)
         self.assertTrue(self.made.cut)
 
+    def test_bytes_after_the_end_was_decided(self):
+        """More may be on their way: the reply is no longer whole."""
+        self.peers.end(self.made, "drain", at_rest=True)
+        self.assertTrue(self.made.whole)
+        self.made.bytes_in = self.made.bytes_out = 4
+        self.assertFalse(self.made.whole)
+
+    def drain(self, began):
+        drain = Drain(self.loop, self.peers, None, Gate(), lambda: 5)
+        drain.began = began
+        self.peers[self.ours].client_address = "192.0.2.1", 1
+        return drain
+
     def test_drain(self):
-        """At rest it is ended; when half of the grace is over, aborted."""
+        """At rest it is ended; one that goes on asking, at half the grace."""
         began = self.made.progress + 0.2
-        self.peers.end_resting(began + 0.01, began, 5)
+        drain = self.drain(began)
+        drain.step(began + 0.01)
         self.assertEqual(self.made.reason, "")
         self.theirs.send(b"more")
-        self.peers.end_resting(began + 2.4, began, 5)
+        drain.step(began + 2.4)
         self.assertEqual(self.made.reason, "")
-        self.peers.end_resting(began + 2.5, began, 5)
-        self.assertEqual((self.made.reason, self.made.aborted, self.made.cut),
-                         ("drain", True, False))
+        drain.step(began + 2.5)
+        self.assertEqual(
+            (self.made.reason, self.made.whole, self.made.cut),
+            ("drain", False, False))
 
     def test_drain_at_rest(self):
         """At rest means: no byte for the quiet period."""
         began = self.made.progress
-        self.peers.end_resting(began + 0.24, began, 5)
+        drain = self.drain(began)
+        drain.step(began + 0.24)
         self.assertEqual(self.made.reason, "")
-        self.peers.end_resting(began + 0.25, began, 5)
-        self.assertEqual((self.made.reason, self.made.aborted),
-                         ("drain", False))
+        drain.step(began + 0.25)
+        self.assertEqual((self.made.reason, self.made.whole),
+                         ("drain", True))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import time
 import unittest
 from unittest import mock
 
-from echoserver import EchoHandler, EchoServer
+from echoserver import BlockingEchoServer, EchoHandler, EchoServer
 from echoserver.server.models import MODELS
 from echoserver.server.handler import Peer
 
@@ -160,10 +160,10 @@ class ShortageTest(ModelTestCase):
                                          errno.ENOBUFS, errno.ENOMEM)):
             server = self.make(cls=self.accepting(
                 *[OSError(number, "none left")] * 5))
-            with mock.patch("echoserver.server.acceptor.monotonic") as clock:
+            with mock.patch("echoserver.server.log.monotonic") as clock:
                 for second in 0.0, 0.5, 0.9, 1.0, 1.5:
                     clock.return_value = 60 * minute + second
-                    server.acceptor.accept_one()
+                    server.accept()
             self.assertEqual(len(self.log("ERROR")), 2 * minute + 2)
 
     def test_out_of_descriptors_and_stop(self):
@@ -175,7 +175,7 @@ class ShortageTest(ModelTestCase):
         self.ended(self.in_thread(server.shutdown))
 
     def test_out_of_memory_for_a_peer(self):
-        """It costs that connection, one line, and no more."""
+        """Its client waits, and is answered."""
         failures = [OSError(errno.ENOMEM, "Cannot allocate memory")]
 
         def peer_class(server, *args, **options):
@@ -185,10 +185,10 @@ class ShortageTest(ModelTestCase):
 
         server = self.serve(cls=type("Server", (self.server_class,),
                                      {"peer_class": peer_class}))
-        self.turns_one_away(server)
+        self.keeps_waiting(server)
 
     def test_thread_that_cannot_start(self):
-        """It costs one line, and the server lives on."""
+        """The client that was accepted waits, and is answered."""
         starts = itertools.count()
         real = threading.Thread.start
 
@@ -199,14 +199,14 @@ class ShortageTest(ModelTestCase):
 
         server = self.serve()
         with mock.patch.object(threading.Thread, "start", start):
-            self.turns_one_away(server)
+            self.keeps_waiting(server)
 
     def test_thread_without_memory(self):
         """It is not begun where it could not begin (gh-140746)."""
         server = self.serve()
         error = OSError(errno.ENOMEM, "Cannot allocate memory")
         with mock.patch("mmap.mmap", side_effect=[error, mock.Mock()]):
-            self.turns_one_away(server)
+            self.keeps_waiting(server)
 
     def test_error_of_verify_request(self):
         """An OSError of the hook is its own, and no shortage: the next is
@@ -253,18 +253,18 @@ class ForkShortageTest(ModelTestCase):
     server_class = MODELS.get("processes")
 
     def test_process_that_cannot_start(self):
-        """It costs one line, and the server lives on."""
+        """The client that was accepted waits, and is answered."""
         forks = itertools.count()
         real = os.fork
 
         def fork():
-            if next(forks) == 1:  # the server itself is the first
+            if next(forks) == 1:  # the first is the server
                 raise BlockingIOError(errno.EAGAIN, "no more processes")
             return real()
 
         with mock.patch.object(os, "fork", fork):
             server = self.serve()
-        self.turns_one_away(server)
+        self.keeps_waiting(server)
 
     def test_out_of_descriptors_for_a_child(self):
         """The client waits in the backlog: what a child needs comes first."""
@@ -322,9 +322,7 @@ class AcceptedSocketTest(ModelTestCase):
             request.setblocking(False)
             return request, client_address
 
-        with mock.patch("echoserver.server.listening.ACCEPTED_INHERIT",
-                        False), \
-                mock.patch("echoserver.server.base.ACCEPTED_INHERIT", False), \
+        with mock.patch("echoserver.server.base.ACCEPTED_INHERIT", False), \
                 mock.patch.object(socketserver.TCPServer, "get_request",
                                   get_request):
             self.check(self.accepted())
@@ -349,8 +347,7 @@ class AcceptedSocketTest(ModelTestCase):
             return Refusing(fileno=request.detach()), client_address
 
         real = socketserver.TCPServer.get_request
-        with mock.patch("echoserver.server.listening.ACCEPTED_INHERIT",
-                        False), \
+        with mock.patch("echoserver.server.base.ACCEPTED_INHERIT", False), \
                 mock.patch.object(socketserver.TCPServer, "get_request",
                                   get_request):
             self.answers(self.serve())
@@ -360,7 +357,7 @@ class AcceptedSocketTest(ModelTestCase):
 
         With socketserver's backlog of 5, most would wait (bpo-38699).
         """
-        server = self.make(cls=EchoServer, grace=0)
+        server = self.make(cls=BlockingEchoServer, grace=0)
         for _ in range(100):
             s = socket.socket()
             self.addCleanup(s.close)

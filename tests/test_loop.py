@@ -7,7 +7,7 @@ import threading
 import unittest
 from unittest import mock
 
-from echoserver import EchoServer
+from echoserver import BlockingEchoServer, EchoServer
 from echoserver.server.models import MODELS
 from echoserver.server.loop import Loop, Selector
 
@@ -109,7 +109,7 @@ class ServerLoopTest(ModelTestCase):
         with mock.patch.object(Loop, "poller_class", Spy):
             server = self.make(**options)
         server.loop.max_wait = 3600.0
-        server.run_in_background()
+        server = self.in_background(server)
         return server, server.loop.poller.timeouts
 
     def test_idle_loop(self):
@@ -135,7 +135,7 @@ class ServerLoopTest(ModelTestCase):
         with mock.patch.object(Loop, "poller_class", Spy):
             server = self.make(idle_timeout=1000)
         server.loop.max_wait = 0.5
-        server.run_in_background()
+        server = self.in_background(server)
         self.answers(server)
         server.shutdown()
         for timeout in server.loop.poller.timeouts:
@@ -153,7 +153,7 @@ class ServerLoopTest(ModelTestCase):
                 return super().poll(timeout, maxevents)
 
         with mock.patch.object(Loop, "poller_class", Hasty):
-            server = self.make(cls=EchoServer)
+            server = self.make(cls=BlockingEchoServer)
         thread = self.serve_in_thread(server)
         self.assertTrue(said.wait(PATIENCE))
         server.stop()
@@ -169,8 +169,8 @@ class OtherSystemsTest(ModelTestCase):
         threads = threading.active_count()
         for poller_class in OnlySelect, OnlyPoll:
             for name, cls in MODELS.items():
-                if name == "blocking":
-                    continue    # where nobody is served meanwhile
+                if name in ("blocking", "processes"):
+                    continue    # where nobody is served meanwhile; elsewhere
                 # one of them forks
                 until(lambda: threading.active_count() <= threads,
                       "threads to end")
@@ -195,17 +195,6 @@ class OtherSystemsTest(ModelTestCase):
                 self.assertEqual(server.max_connections, 500)
                 self.answers(server)
         self.assertEqual(len(self.log("WARNING select")), 4)
-
-    @needs_fork
-    def test_poller_that_is_not_inherited(self):
-        """A kqueue is not, and its number may be another file's."""
-        Poller, fork = not_inherited()
-        with mock.patch.object(Loop, "poller_class", Poller), \
-                mock.patch("os.fork", fork):
-            server = self.serve(cls=MODELS["processes"])
-            self.answers(server)
-            self.answers(server)
-
 
 
 if __name__ == "__main__":

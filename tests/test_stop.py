@@ -8,7 +8,7 @@ import unittest
 from unittest import mock
 
 import echoserver
-from echoserver import EchoHandler, EchoServer, ThreadingEchoServer
+from echoserver import BlockingEchoServer, EchoHandler, EchoServer, ThreadingEchoServer
 
 from .models import ModelTestCase, every_model
 from .support import PATIENCE, until
@@ -25,7 +25,7 @@ class Stop:
         server.shutdown()
         server.serve_forever()  # which that was for
         if self.here:
-            server.run_in_background()
+            server = self.in_background(server)
             self.answers(server)
 
     def test_close_while_it_begins(self):
@@ -109,7 +109,7 @@ class Stop:
 class ServeTest(ModelTestCase):
     """What needs no model to show."""
 
-    server_class = EchoServer
+    server_class = BlockingEchoServer
 
     def test_stop_before_serve_forever(self):
         """It is not forgotten: serve_forever() returns, once (bpo-2302)."""
@@ -211,7 +211,7 @@ class StartTest(ModelTestCase):
         class Handler(EchoHandler):
             reply = staticmethod(bytes.lower)
 
-        with EchoServer.start(("127.0.0.1", 0), Handler,
+        with ThreadingEchoServer.start(("127.0.0.1", 0), Handler,
                               grace=1.5) as server:
             self.assertEqual(server.grace, 1.5)
             with self.connect(server.server_address) as s:
@@ -223,12 +223,12 @@ class StartTest(ModelTestCase):
         with mock.patch.object(threading.Thread, "start",
                                side_effect=RuntimeError("no thread")):
             with self.assertRaises(RuntimeError):
-                EchoServer.start()
+                ThreadingEchoServer.start()
 
     def test_exit_by_exception(self):
         """What the block raises comes out, and the server is gone."""
         with self.assertRaises(ZeroDivisionError):
-            with EchoServer.start() as server:
+            with ThreadingEchoServer.start() as server:
                 1 / 0
         self.assertEqual(server.socket.fileno(), -1)
 
@@ -243,7 +243,7 @@ class OptionTest(ModelTestCase):
 
     def test_documented_defaults(self):
         """They are what the README says."""
-        self.assertEqual(self.values(EchoServer), {
+        self.assertEqual(self.values(BlockingEchoServer), {
             "max_connections": 1000, "idle_timeout": 300, "grace": 5,
             "delay": 0})
         default = inspect.signature(EchoServer).parameters["server_address"]
@@ -251,7 +251,7 @@ class OptionTest(ModelTestCase):
 
     def test_by_class_variable(self):
         """A subclass sets what a keyword would."""
-        server = self.make(cls=type("Server", (EchoServer,), self.OPTIONS))
+        server = self.make(cls=type("Server", (BlockingEchoServer,), self.OPTIONS))
         self.assertEqual(self.values(server), self.OPTIONS)
 
     def test_by_keyword(self):
@@ -271,7 +271,7 @@ class OptionTest(ModelTestCase):
             for value in -1, -0.5, float("nan"):
                 with self.subTest(name, value=value):
                     with self.assertRaisesRegex(ValueError, name):
-                        EchoServer(("127.0.0.1", 0), **{name: value})
+                        ThreadingEchoServer(("127.0.0.1", 0), **{name: value})
 
     def test_stop_with_a_grace_without_sense(self):
         """stop() judges as the constructor does, and has done nothing."""

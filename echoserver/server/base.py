@@ -1,44 +1,53 @@
 """EchoServer: one policy, under every model of concurrency.
 
     socketserver.TCPServer
-        EchoServer                  has a Loop, an Acceptor, the Connections
+        EchoServer                  has a Loop, an Acceptor, Connections, ...
             ThreadingEchoServer, ...        the models, a file each
 
-Here stands who calls whom: the hooks of socketserver, in their order
-get_request, verify_request, process_request, finish_request, shutdown_request,
-close_request; each may be overridden.
+Here stands who calls whom.  For a connection these hooks of socketserver are
+called, in this order: get_request, verify_request, process_request,
+finish_request, handle_error, shutdown_request, close_request.  Each may be
+overridden.
 """
 
-import functools
 import socket
 import socketserver
+import sys
 import threading
-from time import monotonic
 from typing import Any, Optional, Tuple, Type, TypeVar
 
-from . import listening
-from .acceptor import Acceptor
+from ..address import checked_address, show_address
+from . import handler, listening
+from .acceptor import Acceptor, is_shortage
 from .connections import Connections
-from .drain import drain
-from .handler import EchoHandler, Peer, delayed, uses_turns
+from .drain import CUT_TIMEOUT, Drain
+from .gate import Gate
+from .handler import Buffer, EchoHandler, Peer
 from .idle import IdleTimeout
+from .life import Life
+from .log import logger
 from .loop import Loop
-from .serving import finish, serve, tell_error
-from .system import ACCEPTED_INHERIT, REUSE_ADDRESS, limit_wait
-from .timekeeper import keeping_time
+from .system import (ACCEPTED_INHERIT, REUSE_ADDRESS, end_on_close, limit_wait,
+                     linger, listens, reason_of)
 
 __all__ = ["EchoServer"]
 
 Self = TypeVar("Self", bound="EchoServer")
 
+LINGER_TIMEOUT = 1.0    # seconds for which unread input is read at a close
+
 
 class EchoServer(socketserver.TCPServer):
 
-    """Base class of the servers; by itself it serves one peer at a time.
+    """Base class of the models.
+
+    A model overrides process_request(self, request, client_address), which
+    must call serve() with the same arguments, here or in a thread.
 
     Methods for the caller, beside those of socketserver.TCPServer:
 
-    - start(server_address, ..., **options) -> server, in the background
+    - start(server_address, RequestHandlerClass, **options) -> server, in the
+      background; RequestHandlerClass derives from EchoHandler
     - stop(grace=None); shutdown(), which also waits for serve_forever()
     - server_close(), which drains; leaving a with block calls it
 
@@ -49,10 +58,12 @@ class EchoServer(socketserver.TCPServer):
     - grace: seconds that a drain may take
     - delay: seconds before each reply; not of a handler with its own handle()
 
-    Instance variables: its parts peers (Connections), idle, loop, acceptor;
-    turns, whether its handlers do nothing but call Peer.turn().
+    Instance variables: its parts peers (Connections), gate, idle, loop,
+    acceptor, drain; turns, whether its handlers do nothing but call
+    Peer.turn().
 
-    ValueError is raised for an option, OSError for an address.
+    ValueError is raised for an option, TypeError for an address that is not
+    (host, port), OSError for one that cannot be listened on.
     """
 
     # A balancer's pool, within the 1,024 descriptors that Linux allows first.
@@ -65,12 +76,14 @@ class EchoServer(socketserver.TCPServer):
     delay = 0.0
     send_timeout = 0.25     # until a handler in send() sees that it was cut
 
-    # For the program; many threads had better share one_cpu.
-    model = "blocking"
+    # For the program: descriptors for each connection, and whether threads
+    # had better share one CPU.
+    model = ""
     descriptors = 1
     one_cpu = False
 
     peer_class: Type[Peer] = Peer
+    owns_sockets = True     # whether no other process has the accepted sockets
     request_queue_size = listening.BACKLOG
     allow_reuse_address = REUSE_ADDRESS
     server_address: Tuple[Any, ...]
@@ -82,32 +95,44 @@ class EchoServer(socketserver.TCPServer):
                  idle_timeout: Optional[float] = None,
                  grace: Optional[float] = None,
                  delay: Optional[float] = None) -> None:
+        if (type(self).process_request
+                is socketserver.BaseServer.process_request):
+            raise TypeError("EchoServer is the base of the models; use one, "
+                            "such as BlockingEchoServer")
+        server_address = checked_address(server_address)
         self._set_options(max_connections=max_connections, grace=grace,
                           idle_timeout=idle_timeout, delay=delay)
-        self.adopted = False    # whether others use the listener, too
-        self.draining_since = 0.0   # the monotonic time, once it drains
-        self.listening = self._closed = False
-        self._background: Optional[threading.Thread] = None
-        # Held by server_close(); reentrant, since a hook may call that in it.
-        self.closing = threading.RLock()
-        self.turns = (uses_turns(RequestHandlerClass) and
+        self.turns = (handler.uses_turns(RequestHandlerClass) and
                       type(self).finish_request is EchoServer.finish_request)
+        # Whether others serve on the listener after us.
+        self.adopted = False
+        self._inherits = ACCEPTED_INHERIT   # options from the listener
+        # Accepted, and to be served as soon as the system has the means.
+        self._held: Optional[Tuple[Any, Any]] = None
         self.loop = Loop()
-        self.acceptor = Acceptor(self)
-        reply = delayed(getattr(RequestHandlerClass, "reply", bytes.upper),
-                        self.delay, self.is_ending)
-        self.peers = Connections(
-            functools.partial(self.peer_class, reply=reply), self.loop.call,
-            self.turns, self.turns and RequestHandlerClass.timeout is None)
-        self.idle = IdleTimeout(    # our own delay is not the peer's silence
-            self.loop, self.peers,
-            self.idle_timeout and self.idle_timeout + self.delay)
+        self.life = Life(self.loop)
+        self._make_parts(RequestHandlerClass)
         try:
             super().__init__(server_address, RequestHandlerClass,
                              bind_and_activate)
         except BaseException:
             self.loop.close()
             raise
+
+    def _make_parts(self, handler_class: Any) -> None:
+        reply = self.delayed(getattr(handler_class, "reply", bytes.upper))
+        self.gate = Gate()
+        self.peers = Connections(
+            lambda request, address: self.peer_class(request, address, reply),
+            self.wake_handler, self.turns)
+        self.idle = IdleTimeout(    # our own delay is not the peer's silence
+            self.loop, self.peers, self.gate,
+            self.idle_timeout and self.idle_timeout + self.delay)
+        self.acceptor = Acceptor(
+            self.loop, self.peers, lambda: self.max_connections,
+            self.accept, self.gate.open)
+        self.drain = Drain(self.loop, self.peers, self.acceptor, self.gate,
+                           lambda: self.grace)
 
     def _set_options(self, **options: Optional[float]) -> None:
         for name, value in options.items():
@@ -118,30 +143,44 @@ class EchoServer(socketserver.TCPServer):
                                  % (name, value))
             setattr(self, name, value)
 
+    def __repr__(self) -> str:
+        return "<%s on %s, %s, %d connections>" % (
+            type(self).__name__, show_address(self.server_address),
+            self.life.state(), len(self.peers))
+
+    def delayed(self, reply: Any) -> Any:
+        """Return reply, or one that waits for self.delay seconds before."""
+        return handler.delayed(reply, self.delay, self.is_ending
+                               ) if self.delay else reply
+
     # Listening.
 
     def server_bind(self) -> None:
         listening.bind_first(self, super().server_bind)
 
     def server_activate(self) -> None:
-        if ACCEPTED_INHERIT:
+        if self._inherits:
             self.set_up(self.socket)
         super().server_activate()
-        self.listening = True
 
-    def adopt(self, listener: socket.socket) -> None:
+    def adopt(self, listener: socket.socket, adopted: bool = True) -> None:
         """Serve on a listening socket that somebody else has made, in place
-        of server_bind() and server_activate()."""
+        of server_bind() and server_activate().
+
+        If adopted is true, others serve on it after us: it is left without
+        our options, and with the clients that wait.
+        """
         self.socket.close()
         self.socket = listener
-        self.adopted = True
+        self.adopted = adopted
+        self._inherits = False
         self.address_family = listener.family
         self.server_address = listener.getsockname()
         self.server_activate()
 
     def set_up(self, request: Any) -> None:
         """Set a connection's socket options, or the listener's to inherit."""
-        listening.set_nodelay(request)
+        listening.set_options(request)
         if self.turns:
             limit_wait(request, socket.SO_SNDTIMEO, self.send_timeout)
 
@@ -150,42 +189,51 @@ class EchoServer(socketserver.TCPServer):
     @classmethod
     def start(cls: Type[Self],
               server_address: Tuple[Any, ...] = ("127.0.0.1", 0),
-              *args: Any, **options: Any) -> Self:
+              RequestHandlerClass: Any = EchoHandler, *,
+              max_connections: Optional[int] = None,
+              idle_timeout: Optional[float] = None,
+              grace: Optional[float] = None,
+              delay: Optional[float] = None) -> Self:
         """Return a server that serves in the background, on a free port of
         the loopback interface; made for a with block, whose end drains it."""
-        server = cls(server_address, *args, **options)
-        try:
-            server.run_in_background()
-        except BaseException:
-            server.server_close()
-            raise
-        return server
+        return cls(server_address, RequestHandlerClass,
+                   max_connections=max_connections, idle_timeout=idle_timeout,
+                   grace=grace, delay=delay).in_background()
 
-    def run_in_background(self) -> None:
-        """Begin serve_forever() beside the caller; part of start()."""
-        thread = threading.Thread(target=self.serve_forever,
-                                  name="echoserver", daemon=True)
-        thread.start()
-        self._background = thread
+    def in_background(self: Self) -> Self:
+        """Begin serve_forever() in a thread; return self."""
+        try:
+            self.life.in_background(self.serve_forever)
+        except BaseException:
+            self.server_close()
+            raise
+        return self
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
-        """Serve until stop() or shutdown(); poll_interval is ignored."""
-        with self.closing:
-            if self._closed:
-                return
+        """Serve until stop() or shutdown().
+
+        It wakes every poll_interval seconds only if service_actions() is
+        overridden.  RuntimeError is raised if another thread serves already.
+        """
+        if self.life.begin():
+            self.drain.began = 0.0
             self.socket.setblocking(False)
-            self.loop.begin()
-        self.loop.run(self.acceptor.update, self.service_actions)
+            polls = (type(self).service_actions
+                     is not socketserver.BaseServer.service_actions)
+            self.loop.run(lambda: self.acceptor.update(self.socket),
+                          self.service_actions,
+                          poll_interval if polls else self.loop.max_wait)
+        if self.loop.closed:    # by a handler: end its connection, too
+            for request in list(self.peers):
+                self.shutdown_request(request)
 
     def stop(self, grace: Optional[float] = None) -> None:
         """Make serve_forever() return soon; set self.grace if it is given.
 
-        Never blocks, is right in any thread and in a signal handler, and
-        twice.  Once it stops, stop(grace=0) ends that, if need be by a reset.
+        It never blocks.  It can be called in any thread, in a signal handler,
+        and again: during a drain, stop(grace=0) ends that.
         """
         self._set_options(grace=grace)
-        if grace == 0 and self.is_ending():
-            self.peers.reset_at_exit()
         self.loop.stop()
 
     def shutdown(self) -> None:
@@ -200,61 +248,183 @@ class EchoServer(socketserver.TCPServer):
 
     def is_ending(self) -> bool:
         """Whether it was told to stop, and has not served again."""
-        return bool(self.draining_since) or self.loop.stopping
+        return bool(self.drain.began) or self.loop.stopping
 
     def server_close(self) -> None:
-        """Stop, drain, and give everything back; from several threads at
-        once, all return when it is done."""
-        self.shutdown()
-        with self.closing:
-            if self._closed:
-                return
-            self._closed = True
-            self.loop.wait()    # for what began to serve meanwhile
-            if self._background not in (None, threading.current_thread()):
-                self._background.join()
-            if self.listening and self.socket.fileno() >= 0:
-                self.draining_since = monotonic()
-                self.loop.enter_thread()
-                drain(self)
-            super().server_close()
-            self.loop.close()
+        """Stop, drain, and give everything back.
 
-    def kill_handlers(self) -> None:
-        """End by force what outlives the drain, where a model can."""
+        If several threads call it, each returns when that is done.  A handler
+        may call it; its own connection then ends when it returns.  If an
+        exception interrupts it, what is left is cut at once, and another call
+        finishes.  In a signal handler that interrupts this very call, it is
+        stop(), since the interrupted call goes on.
 
-    # One connection: the hooks of socketserver.
+        In a forked child, and when the interpreter exits, it closes what this
+        process has, and neither waits nor drains.
+        """
+        if self.life.is_over():
+            self.release()
+            return
+        self.stop()
+        self.life.close(self.grace + CUT_TIMEOUT, self._drain,
+                        self.end_handlers, self.release)
+
+    def _drain(self) -> None:
+        if listens(self.socket) and not self.loop.closed:
+            self.loop.begin()
+            self.drain.run(self.socket, self.adopted)
+
+    def end_handlers(self) -> None:
+        """End the threads or processes that a model has."""
+
+    def release(self) -> None:
+        """Close everything that is still open; may be called again."""
+        self.acceptor.watch(None)
+        super().server_close()
+        for peer in self.peers.others():
+            peer.ends("drain")
+            self.close_request(peer.request)
+        self.loop.close()
+
+    # Accepting.
 
     def _handle_request_noblock(self) -> None:
-        self.acceptor.accept_one()  # for handle_request()
+        self.accept()   # for handle_request()
+
+    def accept(self) -> bool:
+        """Accept one connection and have it served; False if there is none."""
+        if self.loop.stopping and not self.drain.accepts:
+            return False    # after a stop none is accepted (bpo-35017)
+        held, self._held = self._held, None
+        try:
+            request, client_address = held or self.get_request()
+        except (BlockingIOError, InterruptedError, ConnectionError):
+            return False    # it was there and is gone again (bpo-7995)
+        except (OSError, MemoryError) as error:
+            self.acceptor.rest(error)
+            return False
+        try:
+            if request not in self.peers:
+                self.peers.add(request, client_address)
+                self.idle.watch()
+                if not self._is_verified(request, client_address):
+                    self.shutdown_request(request)
+                    return True
+            self.process_request(request, client_address)
+        except BaseException as error:
+            if not is_shortage(error):
+                self._fail(request, client_address)
+                return True
+            peer = self.peers.get(request)
+            if peer is None or not peer.reason:
+                self._held = request, client_address
+            else:       # a part of it was served
+                self.close_request(request)
+            self.acceptor.rest(error)
+            return False
+        return True
 
     def get_request(self) -> Tuple[Any, Any]:
         request, client_address = super().get_request()
-        listening.set_up_accepted(request, self.set_up)
+        listening.set_up_accepted(
+            request, None if self._inherits else self.set_up)
         return request, client_address
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve the connection to its end, in the loop; others wait."""
-        if self.draining_since:     # who waited in the backlog has no time
-            self.peers.end(self.peers[request], "drain")
+    def _is_verified(self, request: Any, client_address: Any) -> bool:
+        """Ask the hook, whose errors are its own and no shortage."""
         try:
-            with keeping_time(self):
-                serve(self, request, client_address)
-        except SystemExit:
-            if not self.loop.in_thread():   # in handle_request()
-                raise
+            return self.verify_request(request, client_address)
+        except Exception:
+            self.report_error(request, client_address)
+            return False
+
+    # One connection.
+
+    def serve(self, request: Any, client_address: Any) -> None:
+        """Serve a connection to its end in the calling thread."""
+        self.peers.serving.peer = self.peers.get(request)
+        try:
+            self.finish_request(request, client_address)
+        except BaseException:
+            self._fail(request, client_address)
+        else:
+            self.shutdown_request(request)
+        finally:
+            self.peers.serving.peer = None
+
+    def take_turn(self, peer: Peer, buffer: Buffer) -> Optional[bool]:
+        """Call peer.turn(), and close the connection when it has ended: False.
+        """
+        self.peers.serving.peer = peer
+        try:
+            moved = peer.turn(buffer)
+            if moved is not False:
+                return moved
+        except BaseException:
+            self._fail(peer.request, peer.client_address)
+        else:
+            self.shutdown_request(peer.request)
+        return False
+
+    def _fail(self, request: Any, client_address: Any) -> None:
+        """Report the exception, and reset the connection."""
+        try:
+            self.report_error(request, client_address)
+        finally:
+            self.shutdown_request(request)
+
+    def report_error(self, request: Any, client_address: Any) -> None:
+        """Call handle_error(), whose own errors end nothing else.
+
+        SystemExit is no error, and KeyboardInterrupt in the main thread; both
+        end that thread, as ever.
+        """
+        error = sys.exc_info()[1]
+        in_main = threading.current_thread() is threading.main_thread()
+        if request in self.peers:   # or it was closed under its handler
+            try:
+                if not isinstance(error, (KeyboardInterrupt, SystemExit)
+                                  if in_main else SystemExit):
+                    self.handle_error(request, client_address)
+            except BaseException:
+                logger.exception("handle_error() has failed")
+            self.peers[request].ends("error")
+        if in_main and isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise error
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Tell what a peer did (in its log line) from our bug (traceback)."""
-        tell_error(self, request, client_address)
+        """Note a peer's fault as the reason of its end; log our own bug, with
+        its traceback."""
+        error = sys.exc_info()[1]
+        peer = self.peers.get(request) or Peer(request, client_address)
+        reason = reason_of(error, request)
+        if isinstance(error, MemoryError):
+            self.acceptor.complaints.error("%s: out of memory", peer)
+        elif not reason:
+            logger.exception("%s: unexpected error", peer)
+        if reason == "idle":    # a handler's own timeout, at rest
+            peer.whole_at = peer.bytes_in
+        peer.ends(reason or "error")
 
     def shutdown_request(self, request: Any) -> None:
-        """End the stream, or reset the connection; and close."""
-        finish(self, request)
+        """Close the connection: end of stream if the reply is whole, else the
+        reset that every accepted socket is set to end in."""
+        peer = self.peers.get(request)
+        if peer is None or peer.whole:
+            end_on_close(request)
+            # A handler that uses turns has read its input to the end, so that
+            # close() does all of it, unless another process has the socket.
+            if not (self.turns and self.owns_sockets):
+                linger(request, 0 if self.loop.in_thread() else LINGER_TIMEOUT)
         self.close_request(request)
 
     def close_request(self, request: Any) -> None:
         with self.peers.lock:
             self.peers.count_lost(request)
             super().close_request(request)
-        self.acceptor.removed(self.peers.remove(request))
+        self.peers.remove(request)
+        self.acceptor.connection_ended()
+
+    def wake_handler(self, peer: Peer) -> None:
+        """Make a handler look up that was told to return, if a model has it
+        wait for more than its input."""

@@ -12,27 +12,23 @@ SIGTERM to every process of a service.
 """
 
 import contextlib
-import logging
 import os
 import signal
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
-if TYPE_CHECKING:
-    from .base import EchoServer
+from .log import logger
 
 try:
     import fcntl
 except ImportError:  # Windows
     pass
 
-__all__ = ["Child", "MAX_TIMEOUT", "describe", "hear_parent", "serve_in_child"]
-
-logger = logging.getLogger("echoserver")
+__all__ = ["Child", "describe", "hear_parent"]
 
 STOP = struct.Struct("d")       # the command: seconds that the drain may take
-STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 # Seconds; settimeout() counts milliseconds in an int.
 MAX_TIMEOUT = 1e6
 
@@ -45,8 +41,8 @@ class Child:
     run() is given becomes readable when the parent has called stop(), or has
     ended.  controls may be a socketpair that was made before.
 
-    The child ignores SIGINT and SIGTERM, which a terminal and a service
-    manager send to all processes: how to end is the parent's decision.
+    The child ignores SIGINT, SIGTERM and SIGHUP, which a terminal or a service
+    manager sends to all processes: the parent decides how to end.
 
     OSError is raised when the system is out of processes or descriptors.
     """
@@ -58,7 +54,9 @@ class Child:
                  controls: Optional[Tuple[socket.socket, socket.socket]] = None
                  ) -> None:
         self._control, theirs = controls or socket.socketpair()
-        # No signal is to meet the parent's handlers in the child.
+        for control in self._control, theirs:
+            control.setblocking(True)   # whatever the default timeout is
+        # Block signals until the child has handlers of its own.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             self.pid = os.fork()
@@ -132,10 +130,10 @@ def describe(status: int) -> str:
     return "ended with exit status %d" % os.WEXITSTATUS(status)
 
 
-def hear_parent(control: socket.socket, on_stop: Callable[[float], Any],
-                on_end: Callable[[], Any]) -> None:
-    """Have on_stop(grace) called when the parent has called stop(), and
-    on_end() when it has ended.
+def hear_parent(control: socket.socket,
+                on_stop: Callable[[float], Any]) -> None:
+    """Have on_stop(grace) called when the parent has called stop(), and end
+    this process when the parent has ended.
 
     By a signal, so that it is heard whatever this process waits for.  (And a
     thread takes ten times as long to start.)
@@ -146,20 +144,9 @@ def hear_parent(control: socket.socket, on_stop: Callable[[float], Any],
             while command:
                 on_stop(*STOP.unpack(command))
                 command = control.recv(STOP.size, socket.MSG_DONTWAIT)
-            signal.signal(signal.SIGIO, signal.SIG_IGN)
-            on_end()
+            os._exit(1)     # which resets what is open
 
     signal.signal(signal.SIGIO, on_signal)
     fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(control, fcntl.F_SETFL, os.O_ASYNC)
     on_signal()     # for what has happened before
-
-
-def serve_in_child(server: "EchoServer", control: socket.socket) -> int:
-    """Serve until the parent says stop or ends; drain; return the status."""
-    with server:
-        signal.set_wakeup_fd(server.loop.wakeup_fd())
-        hear_parent(control, server.stop, server.stop)
-        server.serve_forever()
-        signal.set_wakeup_fd(-1)
-    return 1 if server.peers.cut_short else 0

@@ -1,50 +1,130 @@
-"""The drain: how a server comes to its end.
+"""The drain: how a server comes to its end, told from top to bottom.
 
-It accepts whom the kernel has accepted; closes the listener, so that a client
-that is turned away can go elsewhere; ends each connection when it is at rest;
-and cuts what is left after the grace.
+It accepts the clients that the kernel has accepted, as many at a time as the
+limit allows.  It closes the listener, so that new clients are refused and can
+go elsewhere.  It ends each connection at rest: nothing unread, answered, and
+no byte for a moment, so that a connection that was just made can still ask and
+a long message can still arrive.  It ends at half of the grace a client that
+goes on asking, and cuts at the end of the grace all that is left.
 """
 
-import logging
+import socket
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Any, Callable
 
-from .system import ignore_callers
+from .acceptor import Acceptor
+from .connections import Connections
+from .gate import Gate
+from .handler import Peer
+from .log import logger
+from .loop import Loop
+from .system import ignore_callers, unread, unsent
 
-if TYPE_CHECKING:
-    from .base import EchoServer
-
-__all__ = ["CUT_TIMEOUT", "drain"]
-
-logger = logging.getLogger("echoserver")
+__all__ = ["CUT_TIMEOUT", "Drain"]
 
 TICK = 0.005            # seconds between two looks at a draining server
 CUT_TIMEOUT = 1.0       # seconds for handlers to notice that they were cut
 
 
-def drain(server: "EchoServer") -> None:
-    """Let every connection of server end, within server.grace seconds and
-    CUT_TIMEOUT."""
-    began = server.draining_since
-    peers, loop = server.peers, server.loop
-    server.idle.timeout = 0.0
-    server.socket.setblocking(False)
-    server.acceptor.watch(False)
-    if not server.adopted:  # or else others use it
-        ignore_callers(server.socket)
-    server.acceptor.accept_rest(began + server.grace)
-    if server.server_address[0] not in ("127.0.0.1", "::1"):
-        # on a network somebody may be in the midst of the TCP handshake
-        while monotonic() < began + min(peers.last_call, server.grace):
-            loop.run_once(TICK)
-        server.acceptor.accept_rest(began + server.grace)
-    server.socket.close()
-    while peers and monotonic() < began + server.grace:
-        peers.end_resting(monotonic(), began, server.grace)
-        loop.run_once(TICK)
-    end = monotonic() + CUT_TIMEOUT
-    while peers and monotonic() < end:
-        peers.cut_all("drain")
-        loop.run_once(TICK)
-    server.kill_handlers()
-    logger.info("served %s", peers.totals())
+class Drain:
+
+    """Ends all connections within grace() seconds and CUT_TIMEOUT.
+
+    Class variables that may be overridden, in seconds:
+
+    - quiet_period: without a byte, until a connection is at rest
+    - loopback_quiet_period: the same for a peer on this host
+    - last_call: what a connection at rest is given to ask when a drain begins
+
+    Instance variables: began, the monotonic time since when the grace runs, 0
+    before; accepts, whether run() accepts clients that wait.
+    """
+
+    # Longer than the 200 ms for which TCP waits before it sends a lost segment
+    # again.  On loopback no segment is lost, and a test suite need not wait.
+    quiet_period = 0.25
+    loopback_quiet_period = 0.05
+    # An idle server is to be gone within 50 ms.
+    last_call = 0.02
+
+    def __init__(self, loop: Loop, peers: Connections, acceptor: Acceptor,
+                 gate: Gate, grace: Callable[[], float]) -> None:
+        self.began = 0.0
+        self.accepts = False
+        self._loop = loop
+        self._peers = peers
+        self._acceptor = acceptor
+        self._gate = gate
+        self._grace = grace
+
+    def run(self, listener: socket.socket, adopted: bool) -> None:
+        """Drain; adopted says that others serve on the listener after us, and
+        get the clients that it holds."""
+        self.begin()
+        self._acceptor.watch(None)
+        self.accepts = not adopted
+        if self.accepts:
+            ignore_callers(listener)
+            while self._accept(listener) and monotonic() < self._end:
+                self.step(monotonic())
+                self._loop.run_once(TICK)
+        listener.close()
+        while self._peers.others() and monotonic() < self._end + CUT_TIMEOUT:
+            self.step(monotonic())
+            self._loop.run_once(TICK)
+        logger.info("served %s", self._peers.totals())
+
+    def begin(self) -> None:
+        """Let the grace run from now on; calling it again does nothing."""
+        self.began = self.began or monotonic()
+
+    @property
+    def _end(self) -> float:
+        return self.began + self._grace()   # which stop() may change
+
+    def _accept(self, listener: socket.socket) -> bool:
+        """Accept clients that have connected; return whether there may be
+        more, above the limit or in the midst of the TCP handshake."""
+        listener.setblocking(False)
+        return (self._acceptor.accept_waiting()
+                or not is_loopback(listener.getsockname())
+                and monotonic() < self.began + self.last_call)
+
+    def step(self, now: float) -> None:
+        """End the connections that can be ended at the time now.
+
+        Handlers may be busy: without the gate, each look at a connection
+        would wait for all of them.
+        """
+        with self._gate:
+            for peer in self._peers.others():
+                if now >= self._end:
+                    self._cut(peer, now)
+                elif not peer.reason and not peer.unanswered:
+                    self._end_at_rest(peer, now)
+
+    def _end_at_rest(self, peer: Peer, now: float) -> None:
+        if now < self.began + self.last_call:
+            return
+        if self._is_quiet(peer, now):
+            if not unsent(peer.request):
+                self._peers.end(peer, "drain", at_rest=True)
+        elif now >= (self.began + self._end) / 2:
+            self._peers.end(peer, "drain")
+
+    def _cut(self, peer: Peer, now: float) -> None:
+        if (peer.unanswered or unsent(peer.request)
+                or not self._is_quiet(peer, now)):
+            self._peers.cut(peer, "drain")
+        else:
+            self._peers.end(peer, "drain", at_rest=True)
+
+    def _is_quiet(self, peer: Peer, now: float) -> bool:
+        """Whether nothing is unread, and no byte has moved for a moment."""
+        period = (self.loopback_quiet_period
+                  if is_loopback(peer.client_address) else self.quiet_period)
+        return now >= peer.progress + period and not unread(peer.request)
+
+
+def is_loopback(address: Any) -> bool:
+    return str(address[0]).startswith(("127.", "::1", "::ffff:127."))

@@ -1,8 +1,11 @@
-"""The idle timeout: who is ended because no byte moves."""
+"""The idle timeout: ends connections on which no byte moves."""
 
+import math
 from time import monotonic
 
 from .connections import Connections
+from .gate import Gate
+from .handler import Peer
 from .loop import Loop
 from .system import unread, unsent
 
@@ -11,22 +14,24 @@ __all__ = ["IdleTimeout"]
 
 class IdleTimeout:
 
-    """Ends who has been idle for timeout seconds; 0 is never.
+    """Ends connections that have been idle for timeout seconds; 0 is never.
 
-    It looks while anybody is connected: watch() begins it, in the loop.
+    It looks while anybody is connected: watch() begins it, in the loop.  An
+    end comes late by a tenth of the timeout or a tick, if that is longer.
 
     Class variables that may be overridden:
 
-    - tick: seconds between two looks at least; an end is at most so late
+    - tick: seconds between two looks at least
     """
 
     tick = 0.2
 
-    def __init__(self, loop: Loop, peers: Connections,
+    def __init__(self, loop: Loop, peers: Connections, gate: Gate,
                  timeout: float) -> None:
         self.timeout = timeout
         self._loop = loop
         self._peers = peers
+        self._gate = gate
         self._watching = False  # whether a timer is set
 
     def watch(self) -> None:
@@ -41,25 +46,33 @@ class IdleTimeout:
             self._loop.call_at(self.end_idle(monotonic()), self._look)
 
     def end_idle(self, now: float) -> float:
-        """End who is idle at the time now; return when to look again.
+        """End the connections that are idle at the time now; return when to
+        look again.
 
         A reply that the kernel is still delivering is progress, though the
-        handler has nothing to do or waits in send(): so the send queue is
+        handler has nothing to do or waits in send().  So the send queue is
         looked at ten times in a timeout.
         """
         due = now + self.timeout / 10
-        for peer in self._peers.copy().values():
-            if peer.reason:     # it was told to leave, and may be stuck
-                self._peers.cut(peer, peer.reason)
-                continue
-            left = unsent(peer.request)
-            if left != peer.unsent and peer.unsent is not None:
-                peer.progress = now
-            peer.unsent = left
-            if now < peer.progress + self.timeout:
-                due = min(due, peer.progress + self.timeout)
-            elif peer.unanswered:
-                self._peers.cut(peer, "idle")
-            elif not unread(peer.request):  # or we are what is slow
-                self._peers.end(peer, "idle")
+        with self._gate:
+            for peer in self._peers.others():
+                due = min(due, self._judge(peer, now))
         return max(due, now + self.tick)
+
+    def _judge(self, peer: Peer, now: float) -> float:
+        """End peer if it is idle; return when it may be."""
+        if peer.reason:     # its handler was told to return, and may be stuck
+            self._peers.cut(peer, peer.reason)
+            return math.inf
+        queued = unsent(peer.request)
+        if queued != peer.queued and peer.queued is not None:
+            peer.progress = now
+        peer.queued = queued
+        due = peer.progress + self.timeout
+        if now >= due:
+            if peer.unanswered:
+                self._peers.cut(peer, "idle")
+            elif not unread(peer.request):  # or the handler is slow, not it
+                self._peers.end(peer, "idle", at_rest=True)
+            return math.inf
+        return due

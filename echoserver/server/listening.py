@@ -7,9 +7,10 @@ import socket
 import socketserver
 from typing import Any, Callable, List, Optional, Tuple
 
-from .system import ACCEPTED_INHERIT
+from ..address import show_address
+from .system import reset_on_close
 
-__all__ = ["BACKLOG", "bind_first", "handed_listener", "set_nodelay",
+__all__ = ["BACKLOG", "bind_first", "handed_listener", "set_options",
            "set_up_accepted"]
 
 # As deep as the system allows: it cuts this down to its own limit.  With the 5
@@ -23,24 +24,28 @@ NO_SUCH_ADDRESS = errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL
 SO_DOMAIN = 39  # of Linux; Python has no name for it
 
 
-def set_nodelay(s: socket.socket) -> None:
-    """Send small replies at once.  With Nagle's algorithm one can wait 40 ms
-    for the acknowledgement of the one before (gh-108736)."""
+def set_options(s: socket.socket) -> None:
+    """Set the options of a connection, or those that a listener passes on."""
+    # With Nagle's algorithm a small reply can wait 40 ms for the
+    # acknowledgement of the one before (gh-108736).
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # A peer that has vanished is found, though it is never idle too long.
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # Every byte comes back, out-of-band data (MSG_OOB), too.
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    reset_on_close(s)
 
 
 def set_up_accepted(request: socket.socket,
-                    set_up: Callable[[socket.socket], None]) -> None:
-    """Make an accepted socket blocking, and set it up where it did not
-    inherit that.
-
-    On Linux it has the listener's options, without three calls for each
-    connection, and is blocking whatever the listener is; on BSD it inherits
-    non-blocking mode instead (bpo-7995).
+                    set_up: Optional[Callable[[socket.socket], None]]) -> None:
+    """Make an accepted socket blocking, and call set_up() if it did not
+    inherit its options from the listener (on Linux it does: five calls less).
     """
-    if not ACCEPTED_INHERIT or request.gettimeout() is not None:
-        request.setblocking(True)   # whatever socket.setdefaulttimeout() is
-    if not ACCEPTED_INHERIT:
+    if set_up is not None or request.gettimeout() is not None:
+        # Whatever socket.setdefaulttimeout() is; and on BSD an accepted socket
+        # inherits non-blocking mode (bpo-7995).
+        request.setblocking(True)
+    if set_up is not None:
         with contextlib.suppress(OSError):
             set_up(request)     # macOS refuses if the peer has gone
 
@@ -88,7 +93,9 @@ def bind_first(server: socketserver.TCPServer,
             return bind()
         except OSError as error:
             if not candidates or error.errno not in NO_SUCH_ADDRESS:
-                raise
+                raise OSError(error.errno, "cannot listen on %s: %s" % (
+                    show_address(server.server_address), error.strerror
+                    )) from error
 
 
 def handed_listener() -> Optional[socket.socket]:

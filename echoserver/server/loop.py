@@ -16,8 +16,9 @@ import os
 import select
 import selectors
 import socket
+import sys
 import threading
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 __all__ = ["Loop", "READ", "WRITE"]
@@ -26,6 +27,7 @@ __all__ = ["Loop", "READ", "WRITE"]
 # (For all that epoll can say, 12 KiB would be allocated for each wait.)
 MAX_EVENTS = 64
 
+TICK = 0.002    # seconds between two looks of wait()
 
 # The numbers of select.epoll; ONCE is EPOLLONESHOT: after it was ready a file
 # is not looked at again before modify().
@@ -97,7 +99,7 @@ class Loop:
     - max_wait: seconds for which it sleeps at most
 
     Instance variables: stopping, whether stop() was called and run() has not
-    returned since.
+    returned since; closed.
     """
 
     # Where there is epoll it is used directly: what selectors adds to an event
@@ -108,19 +110,14 @@ class Loop:
     max_wait = 0.5 if os.name == "nt" else 3600.0
 
     def __init__(self) -> None:
-        self.stopping = False
-        self._thread: Optional[int] = None      # which waits for events
-        self._ended = threading.Event()         # wait() waits for it
-        self._ended.set()
+        self.stopping = self.closed = False
+        self._thread: Optional[int] = None      # the one that calls callbacks
         # By descriptor: what to call, and with which file.
         self._callbacks: Dict[int, Tuple[Callable[[Any], Any], Any]] = {}
         # A heap of (time, number, function); the number keeps functions from
         # being compared.
         self._timers: List[Tuple[float, int, Callable[[], Any]]] = []
         self._numbers = itertools.count()
-        self._open()
-
-    def _open(self) -> None:
         self.poller = self.poller_class()
         try:
             self._receiver, self._sender = socket.socketpair()
@@ -131,16 +128,10 @@ class Loop:
         self._sender.setblocking(False)
         self.add(self._receiver, lambda receiver: receiver.recv(512))
 
-    def reopen(self) -> None:
-        """Begin anew, in a forked child: an epoll is shared with the parent,
-        and a kqueue not even inherited."""
-        self.close()
-        self._open()
-
     def close(self) -> None:
-        """Give everything back; twice is once."""
+        """Give everything back; closing again does nothing."""
+        self.closed = True
         self._thread = None
-        self._ended.set()   # in a forked child, where run() does not go on
         with contextlib.suppress(OSError):  # a kqueue is not inherited
             self.poller.close()
         self._receiver.close()
@@ -157,7 +148,7 @@ class Loop:
         OSError is raised when the system has no room for it, ValueError when
         the loop is closed.
         """
-        if self._sender.fileno() < 0:
+        if self.closed:
             raise ValueError("the loop has been closed")
         number = file.fileno()
         # In this order: what another thread finds can be removed.
@@ -168,13 +159,10 @@ class Loop:
         """Change what file is to be ready for."""
         self.poller.modify(file.fileno(), events)
 
-    def remove(self, file: Any) -> bool:
-        """Undo add(), before the file is closed; return whether it was there,
-        which is true once, whatever thread asks."""
-        there = self._callbacks.pop(file.fileno(), None) is not None
-        if there:
+    def remove(self, file: Any) -> None:
+        """Undo add(), before the file is closed; in any thread, and again."""
+        if self._callbacks.pop(file.fileno(), None) is not None:
             self.poller.unregister(file.fileno())
-        return there
 
     def call(self, file: Any) -> None:
         """Call callback(file) as if file were ready, if it was added."""
@@ -189,23 +177,24 @@ class Loop:
     # Running and stopping.
 
     def begin(self) -> None:
-        """Have wait() wait for the end of a run() that is about to come."""
-        self._ended.clear()
+        """Make this thread the loop's."""
+        self._thread = threading.get_ident()
 
-    def run(self, before: Callable[[], Any],
-            after: Callable[[], Any]) -> None:
+    def run(self, before: Callable[[], Any], after: Callable[[], Any],
+            max_wait: float = math.inf) -> None:
         """Run until stop(), calling before() and after() around each wait."""
         self.begin()
-        self.enter_thread()
         try:
             while not self.stopping:
                 before()
-                self.run_once()
+                self.run_once(max_wait)
                 after()
+        except (OSError, ValueError):
+            if not self.closed:     # by a callback or a signal handler
+                raise
         finally:
             self.stopping = False
             self._thread = None
-            self._ended.set()
 
     def run_once(self, max_wait: float = math.inf) -> None:
         """Wait until something is to be done, and do it."""
@@ -229,11 +218,17 @@ class Loop:
         self.stopping = True
         self.wake()
 
-    def wait(self) -> None:
-        """Wait for the end of run(); in its own thread, where that would
-        never be, return at once."""
-        while not self.in_thread() and not self._ended.wait(self.max_wait):
-            pass
+    def wait(self, timeout: float = math.inf) -> None:
+        """Wait for the end of run(), for so many seconds at most; in its own
+        thread, where that would never be, return at once.
+
+        It looks again and again.  A lock or an Event could stay locked when
+        an exception of a signal handler interrupts a wait (bpo-29988).
+        """
+        end = monotonic() + timeout
+        while (self.is_running() and not self.in_thread()
+               and monotonic() < end and not sys.is_finalizing()):
+            sleep(TICK)
 
     def wake(self) -> None:
         """Make run_once() return soon; from any thread or signal handler."""
@@ -244,9 +239,9 @@ class Loop:
         """Return what signal.set_wakeup_fd() takes, to wake this loop."""
         return self._sender.fileno()
 
-    def enter_thread(self) -> None:
-        """Tell in_thread() that this thread is the loop's."""
-        self._thread = threading.get_ident()
+    def is_running(self) -> bool:
+        """Whether a thread is the loop's."""
+        return self._thread is not None
 
     def in_thread(self) -> bool:
         """Whether this is the thread in which callbacks are called."""

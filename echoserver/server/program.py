@@ -84,7 +84,7 @@ def make_server(args: argparse.Namespace) -> Union[EchoServer, Workers]:
             max_connections=max_connections, **options)
 
     if args.workers:    # theirs are made when they have been forked
-        server = EchoServer((args.bind, args.port), EchoHandler, False,
+        server = MODELS["blocking"]((args.bind, args.port), EchoHandler, False,
                             max_connections=args.max_connections,
                             grace=args.grace)
         listen(server)

@@ -6,11 +6,13 @@ call, and for a socket that is closed.
 
 import array
 import contextlib
+import errno
 import os
 import socket
 import struct
 import sys
-from typing import Any
+from time import monotonic
+from typing import Any, Optional
 
 try:
     from fcntl import ioctl
@@ -18,8 +20,15 @@ try:
 except ImportError:  # Windows
     FIONREAD = TIOCOUTQ = 0  # type: ignore
 
-__all__ = ["ACCEPTED_INHERIT", "REUSE_ADDRESS", "ignore_callers",
-           "limit_wait", "reset_on_close", "shut_down", "unread", "unsent"]
+__all__ = ["ACCEPTED_INHERIT", "REUSE_ADDRESS", "end_on_close",
+           "ignore_callers", "limit_wait", "linger", "listens", "reason_of",
+           "reset_on_close", "resets_on_close", "shut_down", "unread",
+           "unsent"]
+
+# What a peer, or the network on the way to it, can do to a connection besides
+# a ConnectionError.  Any other error is a bug and keeps its traceback.
+PEER_ERRNOS = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH,
+               errno.ENETDOWN, errno.ENETRESET, errno.ENOTCONN}
 
 LINUX = sys.platform.startswith("linux")
 
@@ -83,6 +92,56 @@ def reset_on_close(request: socket.socket) -> None:
     """Let close() end the connection with a reset, whatever is queued."""
     with contextlib.suppress(OSError):
         request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
+
+
+def end_on_close(request: socket.socket) -> None:
+    """Undo reset_on_close()."""
+    with contextlib.suppress(OSError):
+        request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                           bytes(len(LINGER_0)))
+
+
+def resets_on_close(request: socket.socket) -> bool:
+    """Return whether close() would end the connection with a reset."""
+    return request.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                              len(LINGER_0)) == LINGER_0
+
+
+def linger(request: socket.socket, seconds: float) -> None:
+    """End our side, and read what is unread, for at most so many seconds.
+
+    Closing with unread input sends a reset, which can destroy the last reply
+    on its way (RFC 2525, section 2.17).
+    """
+    end = monotonic() + seconds
+    with contextlib.suppress(OSError):  # the peer is gone, or the time is over
+        request.shutdown(socket.SHUT_WR)
+        request.settimeout(max(end - monotonic(), 0))
+        while request.recv(65536) and monotonic() < end:
+            request.settimeout(max(end - monotonic(), 0))
+
+
+def listens(s: socket.socket) -> bool:
+    """Return whether a socket is open and accepts connections."""
+    try:
+        return bool(s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        return False
+
+
+def reason_of(error: Optional[BaseException], request: socket.socket) -> str:
+    """Return for what reason a connection ends with error; "" for a bug.
+
+    Since Python 3.10 a timeout of the socket and the network's ETIMEDOUT are
+    both TimeoutError.
+    """
+    if (isinstance(error, ConnectionError)
+            and not isinstance(error, ConnectionRefusedError)   # of another
+            or getattr(error, "errno", None) in PEER_ERRNOS):
+        return "reset"
+    if isinstance(error, socket.timeout) and request.gettimeout():
+        return "idle"
+    return ""
 
 
 def shut_down(request: socket.socket, how: int) -> None:

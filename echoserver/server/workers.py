@@ -8,6 +8,7 @@ kernel hands a connection to whoever accepts first.
 
 import logging
 import os
+import signal
 import socket
 import sys
 from time import monotonic
@@ -15,7 +16,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 
 from .acceptor import Acceptor
 from .base import EchoServer
-from .child import Child, describe, serve_in_child
+from .child import Child, describe, hear_parent
 from .drain import CUT_TIMEOUT
 from .system import ignore_callers
 
@@ -90,7 +91,7 @@ class Workers:
             share = (share + index) // self._count
         try:
             server = self._make_server(share)
-            server.adopt(self.server.socket)
+            server.adopt(self.server.socket, self.server.adopted)
         except OSError as error:
             logger.error("a worker cannot serve: %s", error)
             return 1
@@ -142,6 +143,16 @@ class Workers:
         while self._children and left > 0:
             left = self._stopped_at + self.server.grace + seconds - monotonic()
             self.loop.run_once(max(min(left, CUT_TIMEOUT), 0))
+
+
+def serve_in_child(server: EchoServer, control: socket.socket) -> int:
+    """Serve until the parent says stop; drain; return the exit status."""
+    with server:
+        signal.set_wakeup_fd(server.loop.wakeup_fd())
+        hear_parent(control, server.stop)
+        server.serve_forever()
+        signal.set_wakeup_fd(-1)
+    return 1 if server.cut_short else 0
 
 
 def share_one_cpu(index: Optional[int] = None) -> None:

@@ -1,6 +1,6 @@
 """The ways to treat an accepted connection, in the order of the lesson.
 
-    blocking    one at a time: others wait for it to end (EchoServer itself)
+    blocking    one at a time: others wait for it to end
     threads     a thread for each
     processes   a process for each
     pinned      a fixed number of threads, each pinned to a connection
@@ -22,18 +22,19 @@ limit, the idle timeout, the drain and the log are EchoServer's.
 import os
 from typing import Dict, List, Type
 
-from .blocking import EchoServer
+from ..base import EchoServer
+from .blocking import BlockingEchoServer
 from .events import SelectorEchoServer
 from .pinned import PinnedEchoServer
 from .pool import ThreadPoolEchoServer
 from .threads import ThreadingEchoServer
 
-__all__ = ["MODELS", "PinnedEchoServer", "SelectorEchoServer",
-           "ThreadPoolEchoServer", "ThreadingEchoServer"]
+__all__ = ["BlockingEchoServer", "MODELS", "PinnedEchoServer",
+           "SelectorEchoServer", "ThreadPoolEchoServer", "ThreadingEchoServer"]
 
 _CLASSES: List[Type[EchoServer]] = [
-    EchoServer, ThreadingEchoServer, PinnedEchoServer, ThreadPoolEchoServer,
-    SelectorEchoServer]
+    BlockingEchoServer, ThreadingEchoServer, PinnedEchoServer,
+    ThreadPoolEchoServer, SelectorEchoServer]
 
 if hasattr(os, "fork"):
     from .processes import ForkingEchoServer

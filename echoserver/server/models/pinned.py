@@ -1,32 +1,29 @@
 """--model pinned: a fixed number of threads, each pinned to a connection."""
 
-import contextlib
 import errno
-import logging
-import queue
 import threading
 from time import monotonic
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Tuple, Type, TypeVar
 
 from ..base import EchoServer
 from ..drain import CUT_TIMEOUT
-from ..handler import Peer
-from ..serving import serve
-from ..threads import start_thread
+from ..handler import EchoHandler
+from ..log import logger
+from ..threads import Handover, start_thread
 
 __all__ = ["PinnedEchoServer"]
 
-logger = logging.getLogger("echoserver")
+Self = TypeVar("Self", bound="PinnedEchoServer")
 
 
 class PinnedEchoServer(EchoServer):
 
-    """The lesson's pool: worker threads that were started once, each of which
-    serves a connection to its end and then takes the next.
+    """The lesson's pool: worker threads that are started once.  Each serves a
+    connection to its end and then takes the next.
 
     It bounds the cost of threads, and is at its ceiling when each worker has a
-    connection: who comes then is accepted, and waits until one of those ends,
-    however idle they are.
+    connection.  The next client is accepted, and waits until one of those
+    ends, however idle they are.
 
     Class variables that may be overridden, or given as keywords:
 
@@ -35,9 +32,8 @@ class PinnedEchoServer(EchoServer):
 
     model = "pinned"
     one_cpu = True
-    # Threads are cheap while they wait, and more do not gain: with 64 busy
-    # connections 64 workers hand over nothing, and beyond that all share one
-    # interpreter lock anyway.
+    # The ceiling: as many clients can be served.  Threads are cheap while
+    # they wait.
     pool_size = 64
 
     def __init__(self, *args: Any, pool_size: Optional[int] = None,
@@ -48,9 +44,22 @@ class PinnedEchoServer(EchoServer):
             raise ValueError("pool_size must be 1 or more, not %r"
                              % self.pool_size)
         # Connections that wait for a worker; idle workers wait for one.
-        self.waiting: "queue.Queue[Optional[Peer]]" = queue.Queue()
+        self.waiting = Handover()
         self._workers: List[threading.Thread] = []
         super().__init__(*args, **options)
+
+    @classmethod
+    def start(cls: Type[Self],
+              server_address: Tuple[Any, ...] = ("127.0.0.1", 0),
+              RequestHandlerClass: Any = EchoHandler, *,
+              max_connections: Optional[int] = None,
+              idle_timeout: Optional[float] = None,
+              grace: Optional[float] = None, delay: Optional[float] = None,
+              pool_size: Optional[int] = None) -> Self:
+        return cls(server_address, RequestHandlerClass,
+                   max_connections=max_connections, idle_timeout=idle_timeout,
+                   grace=grace, delay=delay, pool_size=pool_size
+                   ).in_background()
 
     def server_activate(self) -> None:
         super().server_activate()
@@ -58,24 +67,21 @@ class PinnedEchoServer(EchoServer):
             for _ in range(self.pool_size):
                 self._workers.append(start_thread(self._be_a_worker))
         except (OSError, MemoryError) as error:
-            self._end_workers()
+            self.end_handlers()
             raise OSError(
                 getattr(error, "errno", errno.ENOMEM),
                 "%s, having started %d of %d workers" % (
                     getattr(error, "strerror", "out of memory"),
                     len(self._workers), self.pool_size)) from error
 
-    def server_close(self) -> None:
-        super().server_close()
-        self._end_workers()
-
-    def _end_workers(self) -> None:
+    def end_handlers(self) -> None:
         self.end_work()
         # With the drain, which was to be over then.
-        end = CUT_TIMEOUT + (self.draining_since + self.grace
-                             if self.draining_since else monotonic())
+        end = CUT_TIMEOUT + (self.drain.began + self.grace
+                             if self.drain.began else monotonic())
         for worker in self._workers:
-            worker.join(max(end - monotonic(), 0))
+            if worker is not threading.current_thread():
+                worker.join(max(end - monotonic(), 0))
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self.waiting.put(self.peers[request])
@@ -89,15 +95,10 @@ class PinnedEchoServer(EchoServer):
         while True:
             try:
                 return self.work()
-            except BaseException:   # of a handler, or of a hook
+            except BaseException:   # of a hook
                 logger.exception("unexpected error in a worker")
 
     def work(self) -> None:
         """Be a worker, until end_work()."""
         for peer in iter(self.waiting.get, None):
-            self.serve_pinned(peer)
-
-    def serve_pinned(self, peer: Peer) -> None:
-        """Serve a connection to its end; sys.exit() ends it, not a worker."""
-        with contextlib.suppress(SystemExit):
-            serve(self, peer.request, peer.client_address)
+            self.serve(peer.request, peer.client_address)

@@ -4,10 +4,9 @@ import os
 import socket
 from typing import Any, Dict
 
-from ..acceptor import limit_to_select
+from ..acceptor import limited_by_select
 from ..handler import Buffer, Peer
 from ..loop import ONCE, READ, WRITE, Loop
-from ..serving import take_turn
 from ..system import limit_wait
 from .pinned import PinnedEchoServer
 
@@ -24,9 +23,9 @@ class ThreadPoolEchoServer(PinnedEchoServer):
     in a poller, and no worker waits for it.
 
     All workers wait in the poller, which hands each connection that is ready
-    to one of them, who has been ready for longest first.  After a turn it is
-    parked again; or it keeps its worker while bytes keep coming, where there
-    are no more connections than workers.  So idle peers and never-ending
+    to one of them, the one that has been ready for longest first.  After a
+    turn it is parked again.  It keeps its worker while bytes keep coming if
+    there are no more connections than workers.  So idle peers and never-ending
     streams starve nobody.
 
     Between two turns nothing of a connection is on any stack.  A handler class
@@ -35,11 +34,15 @@ class ThreadPoolEchoServer(PinnedEchoServer):
     """
 
     model = "pool"
+    # A worker keeps the one CPU for a time slice of 10 ms, so the longest wait
+    # grows with the workers, and the rate does not.  A reply() that blocks, or
+    # --delay, needs as many workers as replies wait at a time.
+    pool_size = 4
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._poller = Loop.poller_class()
-        # By descriptor.  Who takes a peer out has it: a worker that finds it
-        # ready, or the loop that cuts it.
+        # By descriptor.  Whoever removes a connection from the dict owns it:
+        # a worker that finds it ready, or the loop that cuts it.
         self._parked: Dict[int, Peer] = {}
         # Readable once the workers shall end.
         self._end, self._ender = socket.socketpair()
@@ -49,11 +52,11 @@ class ThreadPoolEchoServer(PinnedEchoServer):
         except BaseException:
             self._close_poller()
             raise
-        self.peers.call = self._call
-        limit_to_select(self)
+        self.max_connections = limited_by_select(self._poller,
+                                                 self.max_connections)
 
-    def server_close(self) -> None:
-        super().server_close()
+    def release(self) -> None:
+        super().release()
         self._close_poller()
 
     def _close_poller(self) -> None:
@@ -86,7 +89,7 @@ class ThreadPoolEchoServer(PinnedEchoServer):
         self._parked[number] = peer
         self._poller.modify(number, (WRITE if peer.pending else READ) | ONCE)
 
-    def _call(self, peer: Peer) -> None:
+    def wake_handler(self, peer: Peer) -> None:
         """End a connection that was cut and is parked."""
         if peer.cut and self._parked.pop(peer.fileno(), None) is not None:
             self._poller.unregister(peer.fileno())
@@ -104,15 +107,17 @@ class ThreadPoolEchoServer(PinnedEchoServer):
                     self._take_turns(peer, buffer)
 
     def _take_turns(self, peer: Peer, buffer: Buffer) -> None:
-        moved = take_turn(self, peer, buffer)
+        moved = self.take_turn(peer, buffer)
         while moved and len(self.peers) <= self.pool_size:
-            moved = take_turn(self, peer, buffer)
+            moved = self.take_turn(peer, buffer)
         if moved is not False:
             try:
                 self._park(peer)
             except (OSError, ValueError, MemoryError) as error:
-                # no room in the poller; or the server did not wait for this
-                self.acceptor.complain("%s: cannot go on: %s", peer, error)
-                self.peers.abort(peer, "drain" if self.is_ending() else
-                                 "error")
+                if self.loop.closed:    # by its reply()
+                    self.peers.end(peer, "drain", not peer.unanswered)
+                else:                   # no room in the poller
+                    self.acceptor.complaints.error("%s: cannot go on: %s",
+                                                   peer, error)
+                    peer.ends("error")
                 self.shutdown_request(peer.request)

@@ -5,13 +5,11 @@ import socket
 from typing import Any, Dict, Optional, Tuple
 
 from ..base import EchoServer
-from ..child import Child, serve_in_child
+from ..child import Child, hear_parent
 from ..connections import Connections
-from ..drain import CUT_TIMEOUT
 from ..handler import Peer
-from ..idle import IdleTimeout
-from ..serving import serve
-from ..timekeeper import keep_time_in_child
+from ..log import logger
+from ..system import resets_on_close
 
 __all__ = ["ForkingEchoServer"]
 
@@ -43,12 +41,11 @@ class SharedPeer(Peer):
 
     bytes_in = shared(0)
     bytes_out = shared(1)
-    bytes_in_then = shared(2)
+    surplus = shared(2)
     progress = shared(3)
-    aborted = shared(4)
+    whole_at = shared(4)
     cut = shared(5)
     reason_number = shared(6)
-    finished = shared(7)    # whether the child has come to its end
 
     def __init__(self, *args: Any, **options: Any) -> None:
         if len(SharedPeer.page) < self.CELLS:
@@ -66,16 +63,6 @@ class SharedPeer(Peer):
     def reason(self, value: str) -> None:
         self.reason_number = self.REASONS.index(value)
 
-    @property
-    def at_end(self) -> bool:
-        """Never: since the parent has the socket, too, a close() in the child
-        does not end the stream."""
-        return False
-
-    @at_end.setter
-    def at_end(self, value: bool) -> None:
-        pass
-
 
 class ForkingEchoServer(EchoServer):
 
@@ -83,31 +70,37 @@ class ForkingEchoServer(EchoServer):
 
     The child serves its connection and ends.  The parent keeps its own copy
     of the socket, so that it can end the connection as in any model, and
-    learns of the child's end from the loop: it waits for nobody, and reaps
-    its own children only.
+    learns of the child's end from the loop: it waits for no child, and reaps
+    its own children only.  When the parent ends, the children end with it.
 
-    No thread is started here, not by start() either, which forks once more: a
-    child would inherit the caller's own sockets, clients among them.  So with
-    start() the connections are listed in that process, not in the caller's;
-    and Python 3.12 and newer warn of it where the caller has other threads.
+    It serves in a process of its own, where serve_forever() is called.  Beside
+    other code, as start() would have it, each child would inherit the sockets
+    of that code, clients among them, and keep them open.
     """
 
     model = "processes"
     descriptors = 2
+    owns_sockets = False
     peer_class = SharedPeer
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._children: Dict[Child, Any] = {}
         # The control sockets of the next child, made before it is accepted.
         self._controls: Optional[Tuple[socket.socket, socket.socket]] = None
-        self._server: Optional[Child] = None    # what start() has forked
+        # What is left of an older page may be another process's, too.
+        SharedPeer.page = memoryview(b"")
         super().__init__(*args, **options)
 
-    # Serving one connection.
+    def in_background(self) -> Any:
+        self.server_close()
+        raise RuntimeError(
+            "ForkingEchoServer cannot serve in the background, since its "
+            "children would inherit your sockets: call serve_forever() in a "
+            "process of its own, such as python -m echoserver -m processes")
 
     def get_request(self) -> Tuple[Any, Any]:
-        # What else a child needs comes first: where there are too few
-        # descriptors, the client waits in the backlog and is not turned away.
+        # What else a child needs comes first: if there are too few
+        # descriptors, the client waits in the backlog.
         self._controls = self._controls or socket.socketpair()
         try:
             return super().get_request()
@@ -116,33 +109,45 @@ class ForkingEchoServer(EchoServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        if self._has_ended(request):
+            self.shutdown_request(request)
+            return
         controls, self._controls = self._controls, None
         child = Child(lambda control: self._serve(request, client_address,
                                                   control), controls)
         try:
             self.loop.add(child, self._child_ended)
         except BaseException:
+            self.peers[request].ends("error")
             child.wait(0)
             raise
         self._children[child] = request
 
+    def _has_ended(self, request: socket.socket) -> bool:
+        """Whether the client has left already: no child is forked for it."""
+        try:
+            return not request.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.peers[request].ends("reset")
+            return True
+
     def _serve(self, request: Any, client_address: Any,
                control: socket.socket) -> int:
         """Serve a connection, in the child; its parent logs the end."""
-        peer: Any = self.peers.pop(request)
+        peer = self.peers.pop(request)
         # What is the parent's is closed: the port would stay bound, and the
         # other connections open, for as long as this child lives.
         self.loop.close()   # first: a kqueue's number may be used again
         for other in [*self.peers, *self._children, self.socket]:
             other.close()
         self._children.clear()
-        self.peers = ChildConnections(self.peer_class, self.loop.call,
+        self.peers = ChildConnections(SharedPeer, self.wake_handler,
                                       self.turns)
         self.peers[request] = peer
-        self.idle = IdleTimeout(self.loop, self.peers, self.idle.timeout)
-        keep_time_in_child(self, control)
-        serve(self, request, client_address)
-        peer.finished = True
+        hear_parent(control, lambda grace: self.stop())
+        self.serve(request, client_address)
         return 0
 
     def _child_ended(self, child: Child) -> None:
@@ -151,59 +156,40 @@ class ForkingEchoServer(EchoServer):
         self.loop.remove(child)
         child.close()
         request = self._children.pop(child)
-        peer: Any = self.peers[request]
-        if not peer.finished:   # it was killed, or called os._exit()
-            self.peers.abort(peer, "error")
+        if resets_on_close(request):    # it was killed, or called os._exit()
+            self.peers[request].ends("error")
         self.close_request(request)
 
-    def kill_handlers(self) -> None:
-        for child, request in self._children.items():
+    def end_handlers(self) -> None:
+        for child, request in list(self._children.items()):
+            logger.error("%s: its process %d did not end in time, and is "
+                         "killed", self.peers[request], child.pid)
             child.wait(0)
-            self.close_request(request)
-        self._children.clear()
+            self.close_request(self._children.pop(child))
 
     def _close_controls(self) -> None:
         controls, self._controls = self._controls, None
         for control in controls or ():
             control.close()
 
-    def server_close(self) -> None:
-        super().server_close()
+    def release(self) -> None:
+        super().release()
+        for child in self._children:    # in a child that is a copy
+            child.close()
         self._close_controls()
-
-    # Serving in the background.
-
-    def run_in_background(self) -> None:
-        self._server = Child(self._serve_all)
-        self.socket.close()  # the child listens
-
-    def _serve_all(self, control: socket.socket) -> int:
-        """Be the server that start() has forked."""
-        self._server = None
-        SharedPeer.page = memoryview(b"")   # the rest is the caller's, too
-        self.loop.reopen()
-        return serve_in_child(self, control)
 
     def stop(self, grace: Optional[float] = None) -> None:
         super().stop(grace)
-        for child in [*self._children, self._server]:
-            if child is not None:
-                child.stop(self.grace)
-
-    def shutdown(self) -> None:
-        super().shutdown()
-        with self.closing:      # others wait, too
-            server, self._server = self._server, None
-            if server is not None:
-                self.listening = False      # that process has drained
-                if server.wait(self.grace + 2 * CUT_TIMEOUT):
-                    self.peers.note_cut_short()
+        for child in list(self._children):
+            child.stop(self.grace)
 
 
 class ChildConnections(Connections):
 
     """The list in a child, whose parent logs and counts."""
 
-    def remove(self, request: Any) -> int:
+    def count_lost(self, request: Any) -> None:
+        pass
+
+    def remove(self, request: Any) -> None:
         self.pop(request, None)
-        return len(self)

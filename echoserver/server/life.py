@@ -1,0 +1,83 @@
+"""The life of a server: made, serving, stopping, closed, in one process."""
+
+import contextlib
+import os
+import sys
+import threading
+from typing import Any, Callable, Optional
+
+from .loop import Loop
+
+__all__ = ["Life"]
+
+
+class Life:
+
+    """Who may serve and who may close, and that closing is finished.
+
+    The loop knows the rest: whether it runs, is to stop, or is closed.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._pid = os.getpid()
+        self._background: Optional[threading.Thread] = None
+        # Held while a thread closes the server.  Other threads that close it,
+        # or that begin to serve, wait for that.
+        self._closing = threading.RLock()
+        self._closer: Optional[int] = None      # the thread that holds it
+
+    def is_over(self) -> bool:
+        """Whether nobody can serve any more: in a child that was forked from
+        the server's process, and at the interpreter's exit."""
+        return self._pid != os.getpid() or sys.is_finalizing()
+
+    def state(self) -> str:
+        return ("closed" if self._loop.closed else
+                "stopping" if self._loop.stopping else
+                "serving" if self._loop.is_running() else "not serving")
+
+    def in_background(self, serve: Callable[[], Any]) -> None:
+        """Call serve() in a thread."""
+        thread = threading.Thread(target=serve, name="echoserver", daemon=True)
+        self._background = thread
+        try:
+            thread.start()
+        except BaseException:
+            self._background = None
+            raise
+
+    def begin(self) -> bool:
+        """Make this thread the one that serves; return False if the server is
+        closed.  RuntimeError is raised if another thread serves already."""
+        with self._closing:
+            if self._loop.closed:
+                return False
+            if self._loop.is_running() or self._background not in (
+                    None, threading.current_thread()):
+                raise RuntimeError("another thread serves already")
+            self._loop.begin()
+            return True
+
+    def close(self, timeout: float, *steps: Callable[[], Any]) -> None:
+        """Take the steps of closing, each whatever happens in those before.
+
+        If several threads call this, each returns when all is done.  When it
+        was interrupted, another call takes all the steps again.  A signal
+        handler that interrupts it leaves the rest to the interrupted call.
+        timeout is in seconds, for the thread that serves to return.
+        """
+        if self._closer == threading.get_ident():
+            return
+        self._loop.wait(timeout)
+        with self._closing:
+            self._closer = threading.get_ident()
+            try:
+                with contextlib.ExitStack() as last_first:
+                    for step in reversed(steps):
+                        last_first.callback(step)
+                    if self._background not in (None,
+                                                threading.current_thread()):
+                        self._background.join(timeout)
+            finally:
+                self._closer = None

@@ -264,10 +264,15 @@ class EchoServer(socketserver.TCPServer):
         """
         if self.life.is_over():
             self.release()
+            for peer in self.peers.others():
+                peer.request.close()
             return
         self.stop()
-        self.life.close(self.grace + CUT_TIMEOUT, self._drain,
-                        self.end_handlers, self.release)
+        # Kept: in the drain this thread may serve other connections.
+        self.peers.serving.peer = own = self.peers.own()
+        self.life.close(self.grace + CUT_TIMEOUT, own is None,
+                        self._drain, self._end_rest, self.end_handlers,
+                        self.release)
 
     def _drain(self) -> None:
         if listens(self.socket) and not self.loop.closed:
@@ -277,14 +282,20 @@ class EchoServer(socketserver.TCPServer):
     def end_handlers(self) -> None:
         """End the threads or processes that a model has."""
 
-    def release(self) -> None:
-        """Close everything that is still open; may be called again."""
-        self.acceptor.watch(None)
-        super().server_close()
+    def _end_rest(self) -> None:
+        """Reset what the drain has left.  The handler that has called this
+        sees that its connection is to end, when it returns."""
         for peer in self.peers.others():
-            peer.ends("drain")
+            self.peers.cut(peer, "drain")   # which wakes its handler
             self.close_request(peer.request)
-        self.loop.close()
+        own = self.peers.own()
+        if own is not None:
+            self.peers.end(own, "drain", at_rest=True)
+
+    def release(self) -> None:
+        """Close what the server itself has open; may be called again."""
+        self.loop.close()   # first: a forked child shares an epoll
+        super().server_close()
 
     # Accepting.
 
@@ -355,7 +366,7 @@ class EchoServer(socketserver.TCPServer):
     def take_turn(self, peer: Peer, buffer: Buffer) -> Optional[bool]:
         """Call peer.turn(), and close the connection when it has ended: False.
         """
-        self.peers.serving.peer = peer
+        buffer.peer = peer
         try:
             moved = peer.turn(buffer)
             if moved is not False:

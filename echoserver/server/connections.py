@@ -19,7 +19,7 @@ import os
 import socket
 import threading
 from time import monotonic
-from typing import Any, Callable, Counter, Dict, List
+from typing import Any, Callable, Counter, Dict, List, Optional
 
 from .handler import Peer
 from .log import logger
@@ -43,7 +43,8 @@ class Connections(Dict[Any, Peer]):
 
     Instance variables:
 
-    - serving: thread-local; its peer is the one that this thread serves
+    - serving: thread-local; its peer is the one that this thread serves, or
+      its buffer the one with which this thread gives turns
     - ended: a Counter of the reasons for which connections ended
     - bytes_in, bytes_out: of the connections that have ended
     - cut_short: how many a drain has cut while a reply was due
@@ -104,12 +105,19 @@ class Connections(Dict[Any, Peer]):
                    reasons))
 
     def others(self) -> List[Peer]:
-        """Return the open connections without the one whose handler has called
-        this, which cannot end before it returns."""
-        own = getattr(self.serving, "peer", None)
-        if own is not None and self._turns and not own.unanswered:
-            own = None      # this thread has called its reply(), and is back
+        """Return the open connections without own(), which cannot end before
+        its handler returns."""
+        own = self.own()
         return [peer for peer in self.copy().values() if peer is not own]
+
+    def own(self) -> Optional[Peer]:
+        """Return the connection whose handler, or its reply(), calls this."""
+        peer: Optional[Peer] = getattr(self.serving, "peer", None)
+        if peer is None and hasattr(self.serving, "buffer"):
+            peer = self.serving.buffer.peer
+            if peer is not None and (peer.pending or not peer.unanswered):
+                return None     # its reply() has returned
+        return peer
 
     # Ending a connection.
 

@@ -48,6 +48,7 @@ class Buffer:
 
     It belongs to a thread, not to a connection: between turns it is empty.
     kept says whether what is received lands in the same memory each time.
+    peer is the connection that had the last turn with it.
 
     (Without that recv() spares a copy, 3 % of the time of a small reply and 8
     % of one of 16 KiB.  But where many threads do so, the C library keeps many
@@ -55,9 +56,10 @@ class Buffer:
     random sizes, and 16 MB with this.)
     """
 
-    __slots__ = ("size", "view")
+    __slots__ = ("peer", "size", "view")
 
     def __init__(self, kept: bool = True) -> None:
+        self.peer: Optional[Peer] = None
         self.size = MIN_BUFFER
         self.view = memoryview(bytearray(self.size)) if kept else None
 

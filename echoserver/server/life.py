@@ -59,20 +59,25 @@ class Life:
             self._loop.begin()
             return True
 
-    def close(self, timeout: float, *steps: Callable[[], Any]) -> None:
+    def close(self, timeout: float, may_wait: bool,
+              *steps: Callable[[], Any]) -> None:
         """Take the steps of closing, each whatever happens in those before.
 
         If several threads call this, each returns when all is done.  When it
-        was interrupted, another call takes all the steps again.  A signal
-        handler that interrupts it leaves the rest to the interrupted call.
-        timeout is in seconds, for the thread that serves to return.
+        was interrupted, another call takes all the steps again.  timeout is in
+        seconds, for the thread that serves to return.
+
+        Return at once if the closing waits for the caller: for a connection
+        that this thread serves (may_wait is false), for the loop that runs in
+        it, or for the call that this one has interrupted in a signal handler.
         """
-        if self._closer == threading.get_ident():
+        if self._closer == threading.get_ident() or self._closer and not (
+                may_wait and not self._loop.in_thread()):
             return
-        self._loop.wait(timeout)
         with self._closing:
             self._closer = threading.get_ident()
             try:
+                self._loop.wait(timeout)
                 with contextlib.ExitStack() as last_first:
                     for step in reversed(steps):
                         last_first.callback(step)

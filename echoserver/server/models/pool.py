@@ -100,6 +100,7 @@ class ThreadPoolEchoServer(PinnedEchoServer):
             super().work()
             return
         buffer, poll, parked = Buffer(), self._poller.poll, self._parked
+        self.peers.serving.buffer = buffer
         while self._ender.fileno() >= 0:
             for number, _ in poll(-1, 1):
                 peer = parked.pop(number, None)
@@ -114,9 +115,7 @@ class ThreadPoolEchoServer(PinnedEchoServer):
             try:
                 self._park(peer)
             except (OSError, ValueError, MemoryError) as error:
-                if self.loop.closed:    # by its reply()
-                    self.peers.end(peer, "drain", not peer.unanswered)
-                else:                   # no room in the poller
+                if not self.loop.closed:    # no room in the poller
                     self.acceptor.complaints.error("%s: cannot go on: %s",
                                                    peer, error)
                     peer.ends("error")

@@ -84,7 +84,7 @@ class ForkingEchoServer(EchoServer):
     peer_class = SharedPeer
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._children: Dict[Child, Any] = {}
+        self._children: Dict[Child, Peer] = {}
         # The control sockets of the next child, made before it is accepted.
         self._controls: Optional[Tuple[socket.socket, socket.socket]] = None
         # What is left of an older page may be another process's, too.
@@ -121,7 +121,7 @@ class ForkingEchoServer(EchoServer):
             self.peers[request].ends("error")
             child.wait(0)
             raise
-        self._children[child] = request
+        self._children[child] = self.peers[request]
 
     def _has_ended(self, request: socket.socket) -> bool:
         """Whether the client has left already: no child is forked for it."""
@@ -155,17 +155,17 @@ class ForkingEchoServer(EchoServer):
             return  # about to: its files close first, and this is called again
         self.loop.remove(child)
         child.close()
-        request = self._children.pop(child)
-        if resets_on_close(request):    # it was killed, or called os._exit()
-            self.peers[request].ends("error")
-        self.close_request(request)
+        peer = self._children.pop(child)
+        if resets_on_close(peer.request):   # it was killed, or os._exit()
+            peer.ends("error")
+        self.close_request(peer.request)
 
     def end_handlers(self) -> None:
-        for child, request in list(self._children.items()):
+        for child, peer in list(self._children.items()):
             logger.error("%s: its process %d did not end in time, and is "
-                         "killed", self.peers[request], child.pid)
+                         "killed", peer, child.pid)
             child.wait(0)
-            self.close_request(self._children.pop(child))
+            self._children.pop(child)
 
     def _close_controls(self) -> None:
         controls, self._controls = self._controls, None

@@ -303,6 +303,15 @@ class LogTests(ProgramTestCase):
                               and " 0 bytes in, 0 bytes out" in line]), 1)
         self.assertEqual(quiet, [])
 
+    @unittest.skipUnless(os.path.exists("/dev/full"), "there is no /dev/full")
+    def test_log_that_cannot_be_written(self):
+        """It is lost, and the exit status is about the drain."""
+        with open("/dev/full", "wb") as full:
+            process, address = self.start_server(stderr=full)
+        self.echo(address).close()
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(PATIENCE), 0)
+
     def test_log_of_the_limit(self):
         """-c holds the next one back and says so, once each way."""
         process, address = self.start_server("-c", "1")
@@ -338,6 +347,33 @@ class LogTests(ProgramTestCase):
                              1 if kept else os.sched_getaffinity(0))
             code, lines = self.outcome(process, signal.SIGTERM)
             self.assertEqual("the threads share CPU" in lines[0], kept, lines)
+
+    @unittest.skipUnless(sys.platform.startswith("linux"),
+                         "fills a pipe of a known size")
+    def test_output_that_a_neighbour_has_made_non_blocking(self):
+        """Nothing is lost, however late it is read."""
+        import fcntl
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        size = fcntl.fcntl(writer, 1031, 4096)  # F_SETPIPE_SZ
+        os.set_blocking(writer, False)
+        os.write(writer, bytes(size))
+        process = self.run_server("0", stdout=writer, stderr=writer)
+        os.close(writer)
+        self.assertEqual(len(os.read(reader, size)), size)
+        self.readable(reader, "the ready line")
+        line = os.read(reader, size).decode()
+        port = int(line.split(" port ")[1].split()[0])
+        for _ in range(150):
+            self.echo(("127.0.0.1", port)).close()
+        process.send_signal(signal.SIGTERM)
+        log = b""
+        for part in iter(lambda: os.read(reader, size), b""):
+            log += part
+            self.readable(reader, "the rest of the log")
+        self.assertEqual(log.count(b" 5 bytes in, 5 bytes out"), 150)
+        self.assertIn(b" served 150 connections", log)
+        self.assertEqual(process.wait(PATIENCE), 0)
 
     @unittest.skipUnless(hasattr(program, "resource"), "there are no limits")
     def test_limit_of_descriptors(self):

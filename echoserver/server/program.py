@@ -8,7 +8,7 @@ import socket
 import sys
 from typing import List, Optional, Union
 
-from ..console import discard_output
+from ..console import discard_output, make_output_wait
 from .arguments import parse
 from .base import EchoServer
 from .handler import EchoHandler
@@ -147,6 +147,7 @@ def serve(args: argparse.Namespace) -> int:
 
 def run(argv: Optional[List[str]] = None) -> int:
     """Run the program; return its exit status."""
+    make_output_wait()
     args = parse(argv)
     logging.basicConfig(level=args.level, stream=sys.stderr,
                         format=LOG_FORMAT % (

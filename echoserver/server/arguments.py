@@ -32,14 +32,11 @@ output:
   lasted less than a second are shown with -v only.
 
 stopping:
-  SIGTERM or Ctrl-C drains: the listener is closed, pending input is answered,
-  connections at rest are ended.  A second signal ends the drain, and the
-  program whatever it waits for.
-
-exit status:
-  0 after a drain, 1 if it cannot listen or if the drain cut replies, 2 for
-  wrong arguments, 130 after Ctrl-C before it listens, 142 if it was stuck and
-  had to be ended after a second signal.
+  SIGTERM, Ctrl-C or SIGHUP (unless nohup ignores it) drains: the listener is
+  closed, pending input is answered, connections at rest are ended.  A second
+  signal ends the drain, and three seconds later a program that is stuck.  The
+  exit status is 0 after a drain; 1 if it cannot serve, if the drain cut a
+  reply, or if it was stuck; 2 for wrong arguments; 130 for an early Ctrl-C.
 
 On a network, mind that it has no access control and no encryption: it binds
 to the loopback interface unless told otherwise.

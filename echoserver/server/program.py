@@ -138,7 +138,7 @@ def serve(args: argparse.Namespace) -> int:
         return 1
     if hasattr(signal, "SIGCHLD"):      # children are not to be reaped unseen
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    with stop_on(server, *STOP_SIGNALS):
+    with stop_on(STOP_SIGNALS, server.stop, server.loop.wakeup_fd()):
         announce(server, args)
         server.serve_forever()
         server.server_close()

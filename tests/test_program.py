@@ -1,7 +1,6 @@
 """The server program, as a process: what it says, and what it refuses."""
 
 import contextlib
-import errno
 import io
 import os
 import signal
@@ -132,38 +131,15 @@ class CannotServeTests(ProgramTestCase):
             process = self.run_server(port, "-q")
             self.assertFails(self.outcome(process), str(port), "taken")
 
-    def assertExplains(self, args, *words):
-        """Check the same of the program in this process."""
+    def test_no_such_address(self):
+        """An address of another host is named as such."""
         records = self.capture_log()
         with mock.patch.object(program, "raise_descriptor_limit"), \
                 mock.patch.object(program, "stop_on", side_effect=KeyError):
-            code = program.serve(arguments.parse(["--any-cpu"] + args))
-        self.assertEqual(code, 1)
+            self.assertEqual(program.serve(arguments.parse(
+                ["0", "-m", "events", "-b", NOWHERE])), 1)
         self.assertEqual([record.levelname for record in records], ["ERROR"])
-        for word in words:
-            self.assertIn(word, records[0].getMessage())
-
-    def test_no_permission(self):
-        """Who may not have the port is told which anyone may."""
-        with mock.patch("socketserver.TCPServer.server_bind",
-                        side_effect=PermissionError(errno.EACCES, "denied")):
-            self.assertExplains(["80"], "permission", "80", "1024")
-
-    def test_no_such_address(self):
-        """An address of another host is named as such."""
-        self.assertExplains(["0", "-b", NOWHERE], NOWHERE, "this host")
-
-    def test_no_such_name(self):
-        """A name that nobody knows is shown."""
-        with mock.patch("socket.getaddrinfo", side_effect=socket.gaierror(
-                socket.EAI_NONAME, "Name or service not known")):
-            self.assertExplains(["0", "-b", "nowhere.invalid"],
-                                "nowhere.invalid", "not known")
-
-    def test_no_name(self):
-        """What cannot be a name at all is told as well."""
-        for name in "a" * 64 + ".invalid", "a..b":
-            self.assertExplains(["0", "-b", name], name)
+        self.assertIn(NOWHERE, records[0].getMessage())
 
     def test_no_name_in_no_locale(self):
         """What cannot even be shown is no traceback."""
@@ -173,12 +149,6 @@ class CannotServeTests(ProgramTestCase):
             env=dict(PLAIN, LC_ALL="C", PYTHONCOERCECLOCALE="0",
                      PYTHONUTF8="0"))
         self.assertFails(self.outcome(process), "name")
-
-    def test_no_ipv6(self):
-        """An IPv6 address where there is no IPv6 is one sentence, too."""
-        with mock.patch("socketserver.TCPServer.__init__", side_effect=OSError(
-                errno.EAFNOSUPPORT, "Address family not supported")):
-            self.assertExplains(["0", "-b", "::1"], "::1")
 
 
 class UsageTests(ProgramTestCase):

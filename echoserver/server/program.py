@@ -1,10 +1,8 @@
 """The server program: its log, its signals and its end."""
 
 import argparse
-import errno
 import logging
 import signal
-import socket
 import sys
 from typing import List, Optional, Union
 
@@ -12,7 +10,7 @@ from ..console import discard_output, make_output_wait
 from .arguments import parse
 from .base import EchoServer
 from .handler import EchoHandler
-from .listening import handed_listener
+from .listening import explain, handed_listener
 from .models import MODELS
 from .signals import STOP_SIGNALS, stop_on
 from .workers import Workers, share_one_cpu
@@ -27,26 +25,6 @@ __all__ = ["make_server", "run", "serve"]
 logger = logging.getLogger("echoserver")
 
 LOG_FORMAT = "%%(asctime)s%s %%(levelname)s %%(message)s"
-
-
-def explain(error: Exception, args: argparse.Namespace) -> str:
-    """Return one sentence on why the address cannot be listened on."""
-    number = getattr(error, "errno", None)
-    if number is None and not isinstance(error, UnicodeError):
-        return str(error)
-    if isinstance(error, (socket.gaierror, UnicodeError)):
-        return "there is no address of the name %r: %s" % (args.bind, error)
-    if number == errno.EADDRINUSE:
-        return ("port %d on %s is taken: something listens there already; "
-                "stop it or choose another port (0 picks a free one)"
-                % (args.port, args.bind))
-    if number in (errno.EACCES, errno.EPERM) and args.port < 1024:
-        return ("no permission to listen on port %d: those below 1024 are for "
-                "root; choose a higher one" % args.port)
-    if number == errno.EADDRNOTAVAIL:
-        return ("%s is not an address of this host; see which it has, or "
-                "listen on all with -b ::" % args.bind)
-    return "cannot listen on %s port %d: %s" % (args.bind, args.port, error)
 
 
 def raise_descriptor_limit(wanted: int) -> None:
@@ -133,8 +111,8 @@ def serve(args: argparse.Namespace) -> int:
                            * MODELS[args.model].descriptors)
     try:
         server = make_server(args)
-    except (OSError, RuntimeError, UnicodeError) as error:
-        logger.error("%s", explain(error, args))
+    except (MemoryError, OSError, RuntimeError, UnicodeError) as error:
+        logger.error("%s", explain(error, (args.bind, args.port)))
         return 1
     if hasattr(signal, "SIGCHLD"):      # children are not to be reaped unseen
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -167,8 +167,19 @@ class UsageTests(ProgramTestCase):
         for args, words in {
                 ("99999",): ["port", "99999", "0-65535"],
                 ("-1",): ["-1"],
-                ("http",): ["port", "http"],
                 ("8080", "8081"): ["8081"],
+                ("localhost:http",): ["port", "http", "0-65535"],
+                ("localhost:",): ["port", "''"],
+                (":8080",): [":8080", "0.0.0.0"],
+                ("http://localhost:80",): ["http://", "HOST:PORT"],
+                ("-p", "http"): ["--port", "http"],
+                ("-b", "[::1"): ["--bind", "[::1", "[V6]:PORT"],
+                ("-b", ""): ["--bind", "0.0.0.0"],
+                ("-p", "1", "2"): ["one address or port too many"],
+                ("localhost:1", "-p", "1"): ["one address or port too many"],
+                ("localhost:1", "-b", "::1"): ["one address or port too many"],
+                ("--\x1b[31m",): [r"--\x1b[31m"],
+                ("-m", "\n"): [r"\n"],
                 ("-c", "-1"): ["--max-connections", "-1"],
                 ("-c", "1.5"): ["--max-connections", "1.5"],
                 ("--grace", "nan"): ["--grace", "nan"],
@@ -195,16 +206,16 @@ class UsageTests(ProgramTestCase):
         code, lines = self.outcome(self.run_server("99999"))
         self.assertEqual(code, 2)
         self.assertEqual(lines[-1], "python -m echoserver: error: argument "
-                         "port: 99999 is not a port (0-65535)")
+                         "port: '99999' is not a port (0-65535)")
 
     @posix_only
     def test_model_that_the_system_has_not(self):
-        """Without fork() there are three models, and one line about it."""
+        """Without fork() there is one model less, and one line about it."""
         process = self.run_server("-m", "processes", prelude="""
 import os; del os.fork""")
         code, lines = self.outcome(process)
         self.assertEqual(code, 2)
-        self.assertIn("processes needs fork()", lines[-1])
+        self.assertIn("invalid choice: 'processes'", lines[-1])
         process, address = self.start_server("-m", "pool", prelude="""
 import os; del os.fork""")
         self.echo(address)
@@ -234,12 +245,38 @@ import os; del os.fork""")
             self.assertIn(name, text)
         self.assertLessEqual(max(map(len, text.splitlines())), 80)
 
+    def test_help_without_docstrings(self):
+        """An interpreter that drops them helps all the same."""
+        code, lines = self.outcome(self.run_python(
+            "-OO", "-c", "import sys\nsys.stdout = sys.stderr\n"
+            "from echoserver.__main__ import main\nmain(['--help'])"))
+        self.assertEqual(code, 0)
+        for word in "upper case", "SIGTERM", "exit status":
+            self.assertIn(word, "\n".join(lines))
+
+    def test_address(self):
+        """It is said as to the client, or with flags."""
+        for args, address in {
+                (): ("127.0.0.1", 8080),
+                ("0",): ("127.0.0.1", 0),
+                ("-p", "7"): ("127.0.0.1", 7),
+                ("::1",): ("::1", 8080),
+                ("localhost:7",): ("localhost", 7),
+                ("localhost", "-p", "7"): ("localhost", 7),
+                ("[::1]:7",): ("::1", 7),
+                ("-b", "::", "7"): ("::", 7),
+                ("-b", "[::1]"): ("::1", 8080),
+                ("-b", "fe80::1%eth0"): ("fe80::1%eth0", 8080),
+                ("-b", "localhost:7"): ("localhost", 7)}.items():
+            with self.subTest(" ".join(args)):
+                self.assertEqual(arguments.parse(list(args)).address, address)
+
     def test_options_arrive(self):
         """Each flag sets what it is called after."""
-        args = arguments.make_parser().parse_args(
+        args = arguments.parse(
             ["0", "-b", "127.0.0.1", "-m", "pool", "-c", "7", "--grace", "1.5",
-             "--idle-timeout", "8.5", "--pool-size", "3", "--any-cpu",
-             "--delay", "0.5"])
+             "--idle-timeout", "8.5", "--pool-size", "3", "--delay", "0.5",
+             "--any-cpu"])
         with program.make_server(args) as server:
             self.assertEqual(
                 (server.model, server.max_connections, server.grace,

@@ -347,6 +347,14 @@ os.execv(sys.argv[2], sys.argv[2:])"""
                 self.assertEqual((code, len(lines)), (1, 1), lines)
                 self.assertIn(words, lines[0])
 
+    def test_address_beside_what_is_handed_over(self):
+        """It is ignored, and the log says so."""
+        process = self.activate(self.listener(), "::1", "-p", "9")
+        self.assertEqual(self.ready(process)[0], "127.0.0.1")
+        code, lines = self.outcome(process, signal.SIGTERM)
+        self.assertEqual((code, len(lines)), (0, 2))
+        self.assertIn(" ::1 and 9 is ignored", lines[0])
+
 
 if __name__ == "__main__":
     unittest.main()

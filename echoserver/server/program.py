@@ -6,6 +6,7 @@ import signal
 import sys
 from typing import List, Optional, Union
 
+from ..address import show_address
 from ..console import discard_output, make_output_wait
 from .arguments import parse
 from .base import EchoServer
@@ -58,31 +59,34 @@ def make_server(args: argparse.Namespace) -> Union[EchoServer, Workers]:
 
     def make(max_connections: int) -> EchoServer:
         return MODELS[args.model](
-            (args.bind, args.port), EchoHandler, False,
+            args.address, EchoHandler, False,
             max_connections=max_connections, **options)
 
     if args.workers:    # theirs are made when they have been forked
-        server = EchoServer((args.bind, args.port), EchoHandler, False,
+        server = EchoServer(args.address, EchoHandler, False,
                             max_connections=args.max_connections,
                             grace=args.grace)
-        listen(server)
+        listen(server, args)
         return Workers(server, make, args.workers, one_cpu)
     if one_cpu:
         share_one_cpu()  # before a pool starts its threads
     server = make(args.max_connections)
-    listen(server)
+    listen(server, args)
     return server
 
 
-def listen(server: EchoServer) -> None:
+def listen(server: EchoServer, args: argparse.Namespace) -> None:
     """Let server listen on what was handed over, or on its address."""
     try:
         listener = handed_listener()
-        if listener is not None:
-            server.adopt(listener)
-        else:
+        if listener is None:
             server.server_bind()
             server.server_activate()
+        else:
+            if args.given:
+                logger.warning("a listening socket was handed over (LISTEN_FDS"
+                               "), so %s is ignored", args.given)
+            server.adopt(listener)
     except BaseException:
         server.server_close()
         raise
@@ -91,15 +95,13 @@ def listen(server: EchoServer) -> None:
 def announce(server: Union[EchoServer, Workers],
              args: argparse.Namespace) -> None:
     """Say on stdout that a client can connect from now on."""
-    host, port = server.server_address[:2]
-    how = args.model
-    if args.workers:
-        how += ", %d workers" % args.workers
-    if host == "::1" or host.startswith("127."):
+    host, _, port = show_address(server.server_address).rpartition(":")
+    how = args.model + (", %d workers" % args.workers if args.workers else "")
+    if host == "[::1]" or host.startswith("127."):
         how += "; only this host can connect"
     try:
-        print("Serving uppercase echo on %s port %d (%s) ..."
-              % (host, port, how), flush=True)
+        print("Serving uppercase echo on %s port %s (%s) ..."
+              % (host.strip("[]"), port, how), flush=True)
     except OSError as error:
         logger.warning("cannot write to stdout: %s", error)
         discard_output()
@@ -112,7 +114,7 @@ def serve(args: argparse.Namespace) -> int:
     try:
         server = make_server(args)
     except (MemoryError, OSError, RuntimeError, UnicodeError) as error:
-        logger.error("%s", explain(error, (args.bind, args.port)))
+        logger.error("%s", explain(error, args.address))
         return 1
     if hasattr(signal, "SIGCHLD"):      # children are not to be reaped unseen
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

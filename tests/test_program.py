@@ -14,7 +14,7 @@ from echoserver.server import arguments, program
 from echoserver.server.models import MODELS
 
 from .models import NOWHERE, needs_ipv6, posix_only
-from .support import PATIENCE, PLAIN, ProgramTestCase, until
+from .support import PATIENCE, PLAIN, ProgramTestCase, children, until
 
 
 class ReadyTests(ProgramTestCase):
@@ -192,7 +192,7 @@ class UsageTests(ProgramTestCase):
                 ("--delay", "-1"): ["--delay", "-1"],
                 ("--workers", "-1"): ["--workers", "-1"],
                 ("--workers", "many"): ["--workers", "many"],
-                ("--any-cpu=1",): ["--any-cpu"],
+                ("--any-cpu",): ["--any-cpu"],
                 ("-b",): ["--bind"],
                 ("-q", "-v"): ["--quiet", "--verbose"],
                 ("--fast",): ["--fast"]}.items():
@@ -275,9 +275,9 @@ import os; del os.fork""")
         """Each flag sets what it is called after."""
         args = arguments.parse(
             ["0", "-b", "127.0.0.1", "-m", "pool", "-c", "7", "--grace", "1.5",
-             "--idle-timeout", "8.5", "--pool-size", "3", "--delay", "0.5",
-             "--any-cpu"])
-        with program.make_server(args) as server:
+             "--idle-timeout", "8.5", "--pool-size", "3", "--delay", "0.5"])
+        with mock.patch.object(program, "share_one_cpu"), \
+                program.make_server(args) as server:
             self.assertEqual(
                 (server.model, server.max_connections, server.grace,
                  server.idle_timeout, server.pool_size, server.delay),
@@ -340,21 +340,6 @@ class LogTests(ProgramTestCase):
         code, lines = self.outcome(process, signal.SIGTERM)
         self.assertIn(": idle after ", lines[0])
 
-    @unittest.skipUnless(hasattr(os, "sched_setaffinity")
-                         and getattr(sys, "_is_gil_enabled", lambda: True)(),
-                         "threads need not be kept on one CPU")
-    def test_any_cpu(self):
-        """Threads are kept on one CPU, with a word of it, unless told not
-        to be."""
-        for process, kept in zip(self.run_each(
-                ("-v",), ("-v", "--any-cpu")), (True, False)):
-            self.ready(process)
-            cpus = os.sched_getaffinity(process.pid)
-            self.assertEqual(len(cpus) if kept else cpus,
-                             1 if kept else os.sched_getaffinity(0))
-            code, lines = self.outcome(process, signal.SIGTERM)
-            self.assertEqual("the threads share CPU" in lines[0], kept, lines)
-
     @unittest.skipUnless(sys.platform.startswith("linux"),
                          "fills a pipe of a known size")
     def test_output_that_a_neighbour_has_made_non_blocking(self):
@@ -382,7 +367,7 @@ class LogTests(ProgramTestCase):
         self.assertIn(b" served 150 connections", log)
         self.assertEqual(process.wait(PATIENCE), 0)
 
-    @unittest.skipUnless(hasattr(program, "resource"), "there are no limits")
+    @posix_only
     def test_limit_of_descriptors(self):
         """It raises its own as far as it may, and says where that ends."""
         limit = """
@@ -403,6 +388,49 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (%s))"""
         self.ready(short)
         code, lines = self.outcome(short, signal.SIGTERM)
         self.assertIn(" WARNING only 60 descriptors", lines[0])
+
+
+class OneCpuTests(ProgramTestCase):
+
+    def share(self, number, gil=True):
+        """Return the CPUs that are left to a process that had 3, 5 and 7."""
+        with mock.patch("os.sched_getaffinity", lambda pid: {7, 3, 5},
+                        create=True), \
+                mock.patch("os.sched_setaffinity", create=True) as choose, \
+                mock.patch("sys._is_gil_enabled", lambda: gil, create=True):
+            program.share_one_cpu(number)
+        return [call[0][1] for call in choose.call_args_list]
+
+    def test_one_of_those_that_are_allowed(self):
+        """They are taken in turn, so that workers are spread."""
+        self.assertEqual([self.share(number) for number in (6, 7, 8, 9)],
+                         [[{3}], [{5}], [{7}], [{3}]])
+
+    def test_without_the_interpreter_lock(self):
+        """Threads that can use every CPU are left to do so."""
+        self.assertEqual(self.share(0, gil=False), [])
+
+    def test_at_random(self):
+        """Where every process has the same number, chance spreads them; a
+        model without threads has no need of it."""
+        for model, calls in (("threads", [mock.call(258)]), ("events", [])):
+            with mock.patch("os.urandom", return_value=b"\0\0\1\2"), \
+                    mock.patch.object(program, "share_one_cpu") as share, \
+                    program.make_server(arguments.parse(["0", "-m", model])):
+                self.assertEqual(share.call_args_list, calls)
+
+    @unittest.skipUnless(hasattr(os, "sched_setaffinity")
+                         and getattr(sys, "_is_gil_enabled", lambda: True)()
+                         and len(os.sched_getaffinity(0)) > 1,
+                         "there is one CPU, or no need to share one")
+    def test_workers(self):
+        """Two have a CPU each, and not the same."""
+        process, address = self.start_server("--workers", "2")
+        cpus = [os.sched_getaffinity(int(pid))
+                for pid in children(process.pid)]
+        self.assertEqual([len(found) for found in cpus], [1, 1])
+        self.assertNotEqual(*cpus)
+        self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 0)
 
 
 if __name__ == "__main__":

@@ -111,9 +111,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("--workers", type=number(int, 0), metavar="N", default=0,
         help="serve with N processes of the model on one port, to use more "
         "CPUs than one; limits hold in total, log lines are per process")
-    add("--any-cpu", action="store_true",
-        help="let the threads of threads, pinned and pool run on any CPU; by "
-        "default they share one, which is faster under the interpreter lock")
     loudness = parser.add_mutually_exclusive_group().add_argument
     loudness("-q", "--quiet", action="store_const", dest="level",
              const="ERROR", default="INFO", help="log errors only")

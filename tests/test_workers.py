@@ -1,15 +1,18 @@
 """--workers: forked processes that share a listener."""
 
+import collections
 import os
 import re
 import select
 import signal
 import socket
 import unittest
+from unittest import mock
 
 from echoserver.server.child import describe
+from echoserver.server.models import MODELS
 
-from .models import needs_fork
+from .models import ModelTestCase, needs_fork
 from .support import PATIENCE, TestCase, children, until
 
 
@@ -17,6 +20,27 @@ def state(pid):
     """Return the letter for the state of a process, as ps has it."""
     with open("/proc/%s/stat" % pid) as f:
         return f.read().rpartition(") ")[2][0]
+
+
+class BreatherTest(ModelTestCase):
+
+    server_class = MODELS["events"]
+
+    def test_clients_that_come_at_once(self):
+        """Between two of them, a server that shares its listener pauses."""
+        for seconds in 0, 0.001:
+            with self.subTest(seconds), mock.patch(
+                    "echoserver.server.acceptor.sleep") as sleep:
+                server = self.make()
+                server.acceptor.breather = seconds
+                clients = [self.connect(server.server_address)
+                           for _ in range(4)]
+                self.serve_in_thread(server)
+                for s in clients:
+                    self.asks(s)
+                server.server_close()
+                self.assertEqual(sleep.call_args_list,
+                                 [mock.call(0.001)] * 3 if seconds else [])
 
 
 @needs_fork
@@ -135,6 +159,33 @@ ThreadingEchoServer.adopt, os.fork = adopt, fork""")
         self.echo(address).close()
         status, log = self.end(process)
         self.assertEqual((status, log.count("ERROR no luck")), (0, 1), log)
+
+    @unittest.skipUnless(hasattr(os, "sched_getaffinity")
+                         and len(os.sched_getaffinity(0)) > 1,
+                         "two workers do not run at once on one CPU")
+    def test_clients_that_come_at_once(self):
+        """No worker takes most of them, as a rule."""
+        process, address = self.start_server(
+            "--workers", "2", "-m", "events", "-q", prelude="""
+import os
+from echoserver import EchoHandler
+EchoHandler.reply = staticmethod(lambda data: b"%8d" % os.getpid())""")
+        for _ in range(10):
+            clients = [socket.socket() for _ in range(60)]
+            for s in clients:
+                self.addCleanup(s.close)
+                s.setblocking(False)
+                s.connect_ex(address)
+            served = collections.Counter()
+            for s in clients:
+                s.settimeout(PATIENCE)
+                s.sendall(b"?")
+                served[self.receive(s, 8)] += 1
+                s.close()
+            if max(served.values()) <= 45:
+                break
+        else:
+            self.fail("shared out as %r" % served)
 
     def test_limit(self):
         """It is divided so that in total it is kept, also with a rest."""

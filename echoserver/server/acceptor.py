@@ -11,7 +11,7 @@ served on.  An accept loop without that pause spins at full speed.
 import errno
 import logging
 import selectors
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from .serving import report_error
@@ -49,11 +49,14 @@ class Acceptor:
     - pause: without accepting, when the system was out of something; and
       short_pause, when a hook has failed
     - complaint_interval: between two log lines about that
+    - breather: before one more of those who come at once, so that another
+      process that shares the listener has its turn; 0 for a listener of one
     """
 
     pause = 0.5
     short_pause = 0.01
     complaint_interval = 1.0
+    breather = 0.0
 
     def __init__(self, server: "EchoServer") -> None:
         self._server = server
@@ -97,11 +100,13 @@ class Acceptor:
             self._watching = wanted
 
     def _accept_some(self) -> None:
-        for _ in range(MAX_ACCEPTS):
+        for count in range(MAX_ACCEPTS):
             # after a stop nobody is accepted any more (bpo-35017)
             if (self._server.loop.stopping or self._paused or self._is_full()
                     or not self.accept_one()):
                 break
+            if count and self.breather:
+                sleep(self.breather)
 
     def accept_rest(self, end: float) -> None:
         """Accept whom the kernel has accepted, over the limit if need be; no

@@ -153,6 +153,40 @@ class CannotServeTests(ProgramTestCase):
 
 class UsageTests(ProgramTestCase):
 
+    # Arguments, and words of the line about them.
+    WRONG = {
+        ("99999",): ["port", "99999", "0-65535"],
+        ("-1",): ["-1"],
+        ("8080", "8081"): ["8081"],
+        ("localhost:http",): ["port", "http", "0-65535"],
+        ("localhost:",): ["port", "''"],
+        (":8080",): [":8080", "0.0.0.0"],
+        ("http://localhost:80",): ["http://", "HOST:PORT"],
+        ("-p", "http"): ["--port", "http"],
+        ("-b", "[::1"): ["--bind", "[::1", "[V6]:PORT"],
+        ("-b", ""): ["--bind", "0.0.0.0"],
+        ("-p", "1", "2"): ["one address or port too many"],
+        ("localhost:1", "-p", "1"): ["one address or port too many"],
+        ("localhost:1", "-b", "::1"): ["one address or port too many"],
+        ("--\x1b[31m",): [r"--\x1b[31m"],
+        ("-m", "\n"): [r"\n"],
+        ("-c", "-1"): ["--max-connections", "-1"],
+        ("-c", "1.5"): ["--max-connections", "1.5"],
+        ("--grace", "nan"): ["--grace", "nan"],
+        ("--grace", "-1"): ["--grace", "-1"],
+        ("--grace", "inf"): ["--grace", "inf"],
+        ("--idle-timeout", "soon"): ["--idle-timeout", "soon"],
+        ("-m", "asyncio"): ["--model", "asyncio"] + list(MODELS),
+        ("-m", "pool", "--pool-size", "0"): ["--pool-size", "0"],
+        ("--pool-size", "4"): ["--pool-size", "--model pool"],
+        ("--delay", "-1"): ["--delay", "-1"],
+        ("--workers", "-1"): ["--workers", "-1"],
+        ("--workers", "many"): ["--workers", "many"],
+        ("--any-cpu",): ["--any-cpu"],
+        ("-b",): ["--bind"],
+        ("-q", "-v"): ["--quiet", "--verbose"],
+        ("--fast",): ["--fast"]}
+
     def usage(self, *args):
         """Return the last line about arguments that are refused."""
         with contextlib.redirect_stderr(io.StringIO()) as err, \
@@ -164,38 +198,7 @@ class UsageTests(ProgramTestCase):
 
     def test_wrong_arguments(self):
         """The line names what is wrong with which."""
-        for args, words in {
-                ("99999",): ["port", "99999", "0-65535"],
-                ("-1",): ["-1"],
-                ("8080", "8081"): ["8081"],
-                ("localhost:http",): ["port", "http", "0-65535"],
-                ("localhost:",): ["port", "''"],
-                (":8080",): [":8080", "0.0.0.0"],
-                ("http://localhost:80",): ["http://", "HOST:PORT"],
-                ("-p", "http"): ["--port", "http"],
-                ("-b", "[::1"): ["--bind", "[::1", "[V6]:PORT"],
-                ("-b", ""): ["--bind", "0.0.0.0"],
-                ("-p", "1", "2"): ["one address or port too many"],
-                ("localhost:1", "-p", "1"): ["one address or port too many"],
-                ("localhost:1", "-b", "::1"): ["one address or port too many"],
-                ("--\x1b[31m",): [r"--\x1b[31m"],
-                ("-m", "\n"): [r"\n"],
-                ("-c", "-1"): ["--max-connections", "-1"],
-                ("-c", "1.5"): ["--max-connections", "1.5"],
-                ("--grace", "nan"): ["--grace", "nan"],
-                ("--grace", "-1"): ["--grace", "-1"],
-                ("--grace", "inf"): ["--grace", "inf"],
-                ("--idle-timeout", "soon"): ["--idle-timeout", "soon"],
-                ("-m", "asyncio"): ["--model", "asyncio"] + list(MODELS),
-                ("-m", "pool", "--pool-size", "0"): ["--pool-size", "0"],
-                ("--pool-size", "4"): ["--pool-size", "--model pool"],
-                ("--delay", "-1"): ["--delay", "-1"],
-                ("--workers", "-1"): ["--workers", "-1"],
-                ("--workers", "many"): ["--workers", "many"],
-                ("--any-cpu",): ["--any-cpu"],
-                ("-b",): ["--bind"],
-                ("-q", "-v"): ["--quiet", "--verbose"],
-                ("--fast",): ["--fast"]}.items():
+        for args, words in self.WRONG.items():
             with self.subTest(" ".join(args)):
                 line = self.usage(*args)
                 for word in words:

@@ -4,7 +4,7 @@ import io
 import os
 import selectors
 import sys
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["discard_output", "make_output_wait"]
 
@@ -14,7 +14,7 @@ _Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 class WaitingFile(io.FileIO):
 
-    """A file to write to, which waits when it takes no more.
+    """A file that takes all it is given, and waits when it cannot.
 
     O_NONBLOCK belongs to the open file and not to the process, so a neighbour
     on the same pipe or terminal sets it for all.  Then print() and logging
@@ -22,13 +22,15 @@ class WaitingFile(io.FileIO):
     """
 
     def write(self, data: Any) -> int:
-        while True:
-            count = super().write(data)
-            if count is not None:
-                return count
-            with _Selector() as selector:
-                selector.register(self, selectors.EVENT_WRITE)
-                selector.select()
+        left = memoryview(data)
+        while left:
+            count = super().write(left)
+            if count is None:
+                with _Selector() as selector:
+                    selector.register(self, selectors.EVENT_WRITE)
+                    selector.select()
+            left = left[count or 0:]
+        return len(data)
 
 
 def make_output_wait() -> None:
@@ -40,9 +42,13 @@ def make_output_wait() -> None:
         except (AttributeError, OSError, ValueError):
             continue        # it is closed, or a test's
         old.flush()
+        error = name == "stderr"
+        # Standard error has no buffer: what cannot be written is given up, and
+        # does not change the exit status.
         setattr(sys, name, io.TextIOWrapper(
-            io.BufferedWriter(file), old.encoding, old.errors,
-            line_buffering=name == "stderr" or old.isatty()))
+            cast(Any, file) if error else io.BufferedWriter(file),
+            old.encoding, old.errors, write_through=error,
+            line_buffering=error or old.isatty()))
 
 
 def discard_output() -> None:

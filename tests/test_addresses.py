@@ -9,9 +9,10 @@ import unittest
 import warnings
 from unittest import mock
 
-from echoserver import BlockingEchoServer, EchoServer
+from echoserver import BlockingEchoServer
+from echoserver.server.listening import explain
 
-from .models import NOWHERE, ModelTestCase, needs_ipv6
+from .models import NOWHERE, ModelTestCase, has_ipv6, needs_ipv6
 
 
 class AddressTest(ModelTestCase):
@@ -177,6 +178,53 @@ class AddressTest(ModelTestCase):
                         BlockingEchoServer(("127.0.0.1", 0))
                 gc.collect()
                 self.assertEqual([str(w.message) for w in forgotten], [])
+
+
+class ExplainTest(unittest.TestCase):
+
+    def test_sentences(self):
+        """Each says what is the matter and, if it can, what to do."""
+        for error, address, words, others in (
+                (PermissionError(errno.EACCES, "denied"), ("::1", 80),
+                 ["permission", "80", "1024"], []),
+                (OSError(errno.EADDRINUSE, "in use"), ("::1", 80),
+                 ["80", "::1", "taken", "0 picks"], []),
+                (OSError(errno.EADDRNOTAVAIL, "no"), (NOWHERE, 0),
+                 [NOWHERE, "this host", "-b ::"], []),
+                (OSError(errno.EAFNOSUPPORT, "no IPv6"), ("::1", 80),
+                 ["::1 port 80", "no IPv6"], []),
+                (OSError(errno.EINVAL, "invalid"), ("fe80::1", 80),
+                 ["link", "fe80::1%eth0"], ["invalid"]),
+                (socket.gaierror(socket.EAI_NONAME, "not known"),
+                 ("no\x1b\n", 0), [r"no\x1b\n", "name", "not known"],
+                 ["\x1b", "\n"]),
+                (OSError(errno.EAGAIN, "try again"), ("here", 80),
+                 ["threads or processes"], ["here port", "80"]),
+                (OSError(errno.ENOMEM, "no"), ("::1", 80), ["memory"],
+                 ["::1", "80"]),
+                (MemoryError(), ("::1", 80), ["memory"], ["::1", "80"]),
+                (OSError(errno.EMFILE, "no"), ("::1", 80), ["descriptors"],
+                 ["::1", "80"]),
+                (OSError("descriptor 3"), ("::1", 80), ["descriptor 3"],
+                 ["::1", "80"])):
+            with self.subTest(repr(error)):
+                sentence = explain(error, address)
+                for word in words:
+                    self.assertIn(word, sentence)
+                for word in others:
+                    self.assertNotIn(word, sentence)
+
+    def test_what_the_system_says(self):
+        """The errors are those that are explained."""
+        places = [("a" * 64 + ".invalid", "name"), ("a..b", "name"),
+                  (NOWHERE, "this host")]
+        if has_ipv6():
+            places.append(("fe80::1", "fe80::1%eth0"))
+        for host, words in places:
+            with self.subTest(host):
+                with self.assertRaises((OSError, UnicodeError)) as caught:
+                    BlockingEchoServer((host, 0))
+                self.assertIn(words, explain(caught.exception, (host, 0)))
 
 
 if __name__ == "__main__":

@@ -242,7 +242,7 @@ class ShortageTest(ModelTestCase):
 
         server = self.serve(cls=Server)
         server.acceptor.pause = 10 * PATIENCE
-        self.rest(self.connect(server.server_address))
+        self.breaks(server)
         self.answers(server)
         self.assertEqual(len(self.log("ERROR cannot accept .* handshake")), 1)
 

@@ -1,8 +1,6 @@
-"""Forked children: those of --model processes, and those of --workers."""
+"""--model processes: a forked child for each connection."""
 
 import os
-import re
-import select
 import signal
 import socket
 import threading
@@ -10,16 +8,9 @@ import unittest
 
 from echoserver import EchoHandler
 from echoserver.server.models import MODELS
-from echoserver.server.child import describe
 
 from .models import ModelTestCase, needs_fork
-from .support import PATIENCE, TestCase, children, until
-
-
-def state(pid):
-    """Return the letter for the state of a process, as ps has it."""
-    with open("/proc/%s/stat" % pid) as f:
-        return f.read().rpartition(") ")[2][0]
+from .support import PATIENCE, children, until
 
 
 class Number(EchoHandler):
@@ -88,34 +79,6 @@ class ChildrenTest(ModelTestCase):
             self.ends(s)
             self.assertRegex(self.logged_end(s), " %d bytes in" % size)
 
-    def test_ignored_end_of_children(self):
-        """Who starts it may ignore SIGCHLD: it is told all the same."""
-        process, address = self.start_server(
-            "--workers", "1", "-m", "events", bufsize=0,
-            prelude=WorkersTest.HURRY + """
-import signal
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)""")
-        with self.connect(address) as s:
-            self.asks(s)
-        line = self.read_line(process.stderr).decode()
-        pid = int(re.search(r" \[(\d+)\] ", line).group(1))
-        os.kill(pid, signal.SIGKILL)
-        self.assertIn(b"was ended by signal 9", self.read_line(process.stderr))
-
-    def test_worker_with_children_that_is_killed(self):
-        """Its children end with it, and another takes its place at once."""
-        process, address = self.start_server(
-            "--workers", "1", "-m", "processes", bufsize=0,
-            prelude=WorkersTest.HURRY)
-        s = self.connect(address)
-        self.asks(s)
-        (worker,) = children(process.pid)
-        os.kill(int(worker), signal.SIGKILL)
-        self.assertIn(b"was ended by signal 9", self.read_line(process.stderr))
-        self.ends(s, "reset")
-        with self.connect(address) as s:
-            self.asks(s)
-
     def test_no_zombie(self):
         """A child that has ended is reaped while others are served."""
         server, address = self.start_server("-m", "processes")
@@ -165,124 +128,6 @@ signal.signal(signal.SIGCHLD, signal.SIG_IGN)""")
         os.killpg(server.pid, signal.SIGTERM)
         self.ends(s)
         self.assertEqual(server.wait(PATIENCE), 0)
-
-
-@needs_fork
-class WorkersTest(TestCase):
-
-    # So that a worker is started again at once.
-    HURRY = """
-from echoserver.server.workers import Workers
-Workers.restart_interval = 0.1"""
-
-    # A reply that stops the process.
-    STOP = """
-import os, signal
-from echoserver import EchoHandler
-EchoHandler.reply = staticmethod(
-    lambda data: os.kill(os.getpid(), signal.SIGSTOP) or data)
-from echoserver.server import workers
-workers.CUT_TIMEOUT = 0.05"""
-
-    def echo(self, address):
-        """Return a connection over which data has come back."""
-        s = self.connect(address)
-        s.sendall(b"hello")
-        self.assertEqual(self.receive(s, 5), b"HELLO")
-        return s
-
-    def end(self, process):
-        """Stop a server; return its exit status and what it has logged."""
-        process.terminate()
-        log = process.communicate(timeout=PATIENCE)[1].decode()
-        return process.returncode, log
-
-    def test_worker_that_is_killed(self):
-        """Another takes its place, and the log tells how the first ended, and
-        one from the other."""
-        process, address = self.start_server(
-            "--workers", "1", "-m", "events", bufsize=0, prelude=self.HURRY)
-        pids = []
-        for _ in range(2):
-            self.echo(address).close()
-            line = self.read_line(process.stderr).decode()
-            pids.append(int(re.search(r" \[(\d+)\] INFO .* eof ",
-                                      line).group(1)))
-            if len(pids) == 1:
-                os.kill(pids[0], signal.SIGKILL)
-                self.assertIn(b"ERROR worker %d was ended by signal 9;"
-                              % pids[0], self.read_line(process.stderr))
-        self.assertEqual(len({process.pid, *pids}), 3)
-        self.assertEqual(self.end(process)[0], 0)
-
-    def test_worker_that_cannot_serve(self):
-        """It is started again, and no faster than once in the interval."""
-        process, address = self.start_server(
-            "--workers", "1", bufsize=0, prelude=self.HURRY + """
-import os, sys, time
-from echoserver import ThreadingEchoServer
-def adopt(self, listener, adopted):
-    raise OSError("no luck")
-def fork(fork=os.fork):
-    print("fork at %.3f" % time.monotonic(), file=sys.stderr, flush=True)
-    return fork()
-ThreadingEchoServer.adopt, os.fork = adopt, fork""")
-        log, times = "", []
-        while len(times) < 3:
-            log += self.read_line(process.stderr).decode()
-            times = [float(time) for time in re.findall("fork at (.*)", log)]
-        for earlier, later in zip(times, times[1:]):
-            self.assertGreater(later - earlier, 0.09)
-        self.assertIn("a worker cannot serve: no luck", log)
-        self.assertIn("ended with exit status 1; starting another", log)
-
-    def test_limit(self):
-        """It is divided so that in total it is kept, also with a rest."""
-        process, address = self.start_server("--workers", "3", "-c", "7")
-        clients = [self.connect(address) for _ in range(9)]
-        for s in clients:
-            s.sendall(b"x")
-        until(lambda: len(select.select(clients, [], [], 0)[0]) >= 7)
-        self.assertEqual(len(select.select(clients, [], [], 0.05)[0]), 7)
-        for s in clients:
-            s.close()
-        log = self.end(process)[1]
-        limits = re.findall("WARNING at the limit of (.) connections", log)
-        self.assertEqual(sorted(limits), ["2", "2", "3"])
-
-    def test_stop(self):
-        """An ordinary end is no error, however many workers there are."""
-        process, address = self.start_server("--workers", "8")
-        until(lambda: len(children(process.pid)) == 8, "the workers")
-        self.echo(address).close()
-        status, log = self.end(process)
-        self.assertEqual((status, re.findall("ERROR.*", log)), (0, []))
-        self.assertEqual(log.count("INFO served"), 8)
-
-    def test_worker_that_is_stuck(self):
-        """It is killed when the drain is over, and the exit status is 1."""
-        process, address = self.start_server(
-            "--workers", "1", "--grace", "0.05", prelude=self.STOP)
-        s = self.connect(address)
-        s.sendall(b"hello")
-        until(lambda: [pid for pid in children(process.pid)
-                       if state(pid) == "T"], "the worker to stop")
-        self.assertEqual(self.end(process)[0], 1)
-
-    def test_poller_that_is_not_inherited(self):
-        """A kqueue is not, and its number may be another file's."""
-        process, address = self.start_server("--workers", "1", prelude="""
-import os
-from echoserver.server.loop import Loop
-from tests.support import not_inherited
-Loop.poller_class, os.fork = not_inherited()""")
-        self.echo(address).close()
-        self.assertEqual(self.end(process)[0], 0)
-
-    def test_words_for_an_end(self):
-        """A signal and an exit status are told apart."""
-        self.assertEqual(describe(9), "was ended by signal 9")
-        self.assertEqual(describe(1 << 8), "ended with exit status 1")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The server program, as a process: what it says, and what it refuses."""
 
 import contextlib
-import errno
 import io
 import os
 import signal
@@ -15,7 +14,7 @@ from echoserver.server import arguments, program
 from echoserver.server.models import MODELS
 
 from .models import NOWHERE, needs_ipv6, posix_only
-from .support import PATIENCE, PLAIN, ProgramTestCase, until
+from .support import PATIENCE, PLAIN, ProgramTestCase, children, until
 
 
 class ReadyTests(ProgramTestCase):
@@ -132,38 +131,15 @@ class CannotServeTests(ProgramTestCase):
             process = self.run_server(port, "-q")
             self.assertFails(self.outcome(process), str(port), "taken")
 
-    def assertExplains(self, args, *words):
-        """Check the same of the program in this process."""
+    def test_no_such_address(self):
+        """An address of another host is named as such."""
         records = self.capture_log()
         with mock.patch.object(program, "raise_descriptor_limit"), \
                 mock.patch.object(program, "stop_on", side_effect=KeyError):
-            code = program.serve(arguments.parse(["--any-cpu"] + args))
-        self.assertEqual(code, 1)
+            self.assertEqual(program.serve(arguments.parse(
+                ["0", "-m", "events", "-b", NOWHERE])), 1)
         self.assertEqual([record.levelname for record in records], ["ERROR"])
-        for word in words:
-            self.assertIn(word, records[0].getMessage())
-
-    def test_no_permission(self):
-        """Who may not have the port is told which anyone may."""
-        with mock.patch("socketserver.TCPServer.server_bind",
-                        side_effect=PermissionError(errno.EACCES, "denied")):
-            self.assertExplains(["80"], "permission", "80", "1024")
-
-    def test_no_such_address(self):
-        """An address of another host is named as such."""
-        self.assertExplains(["0", "-b", NOWHERE], NOWHERE, "this host")
-
-    def test_no_such_name(self):
-        """A name that nobody knows is shown."""
-        with mock.patch("socket.getaddrinfo", side_effect=socket.gaierror(
-                socket.EAI_NONAME, "Name or service not known")):
-            self.assertExplains(["0", "-b", "nowhere.invalid"],
-                                "nowhere.invalid", "not known")
-
-    def test_no_name(self):
-        """What cannot be a name at all is told as well."""
-        for name in "a" * 64 + ".invalid", "a..b":
-            self.assertExplains(["0", "-b", name], name)
+        self.assertIn(NOWHERE, records[0].getMessage())
 
     def test_no_name_in_no_locale(self):
         """What cannot even be shown is no traceback."""
@@ -174,14 +150,42 @@ class CannotServeTests(ProgramTestCase):
                      PYTHONUTF8="0"))
         self.assertFails(self.outcome(process), "name")
 
-    def test_no_ipv6(self):
-        """An IPv6 address where there is no IPv6 is one sentence, too."""
-        with mock.patch("socketserver.TCPServer.__init__", side_effect=OSError(
-                errno.EAFNOSUPPORT, "Address family not supported")):
-            self.assertExplains(["0", "-b", "::1"], "::1")
-
 
 class UsageTests(ProgramTestCase):
+
+    # Arguments, and words of the line about them.
+    WRONG = {
+        ("99999",): ["port", "99999", "0-65535"],
+        ("-1",): ["-1"],
+        ("8080", "8081"): ["8081"],
+        ("localhost:http",): ["port", "http", "0-65535"],
+        ("localhost:",): ["port", "''"],
+        (":8080",): [":8080", "0.0.0.0"],
+        ("http://localhost:80",): ["http://", "HOST:PORT"],
+        ("-p", "http"): ["--port", "http"],
+        ("-b", "[::1"): ["--bind", "[::1", "[V6]:PORT"],
+        ("-b", ""): ["--bind", "0.0.0.0"],
+        ("-p", "1", "2"): ["one address or port too many"],
+        ("localhost:1", "-p", "1"): ["one address or port too many"],
+        ("localhost:1", "-b", "::1"): ["one address or port too many"],
+        ("--\x1b[31m",): [r"--\x1b[31m"],
+        ("-m", "\n"): [r"\n"],
+        ("-c", "-1"): ["--max-connections", "-1"],
+        ("-c", "1.5"): ["--max-connections", "1.5"],
+        ("--grace", "nan"): ["--grace", "nan"],
+        ("--grace", "-1"): ["--grace", "-1"],
+        ("--grace", "inf"): ["--grace", "inf"],
+        ("--idle-timeout", "soon"): ["--idle-timeout", "soon"],
+        ("-m", "asyncio"): ["--model", "asyncio"] + list(MODELS),
+        ("-m", "pool", "--pool-size", "0"): ["--pool-size", "0"],
+        ("--pool-size", "4"): ["--pool-size", "--model pool"],
+        ("--delay", "-1"): ["--delay", "-1"],
+        ("--workers", "-1"): ["--workers", "-1"],
+        ("--workers", "many"): ["--workers", "many"],
+        ("--any-cpu",): ["--any-cpu"],
+        ("-b",): ["--bind"],
+        ("-q", "-v"): ["--quiet", "--verbose"],
+        ("--fast",): ["--fast"]}
 
     def usage(self, *args):
         """Return the last line about arguments that are refused."""
@@ -194,27 +198,7 @@ class UsageTests(ProgramTestCase):
 
     def test_wrong_arguments(self):
         """The line names what is wrong with which."""
-        for args, words in {
-                ("99999",): ["port", "99999", "0-65535"],
-                ("-1",): ["-1"],
-                ("http",): ["port", "http"],
-                ("8080", "8081"): ["8081"],
-                ("-c", "-1"): ["--max-connections", "-1"],
-                ("-c", "1.5"): ["--max-connections", "1.5"],
-                ("--grace", "nan"): ["--grace", "nan"],
-                ("--grace", "-1"): ["--grace", "-1"],
-                ("--grace", "inf"): ["--grace", "inf"],
-                ("--idle-timeout", "soon"): ["--idle-timeout", "soon"],
-                ("-m", "asyncio"): ["--model", "asyncio"] + list(MODELS),
-                ("-m", "pool", "--pool-size", "0"): ["--pool-size", "0"],
-                ("--pool-size", "4"): ["--pool-size", "--model pool"],
-                ("--delay", "-1"): ["--delay", "-1"],
-                ("--workers", "-1"): ["--workers", "-1"],
-                ("--workers", "many"): ["--workers", "many"],
-                ("--any-cpu=1",): ["--any-cpu"],
-                ("-b",): ["--bind"],
-                ("-q", "-v"): ["--quiet", "--verbose"],
-                ("--fast",): ["--fast"]}.items():
+        for args, words in self.WRONG.items():
             with self.subTest(" ".join(args)):
                 line = self.usage(*args)
                 for word in words:
@@ -225,16 +209,16 @@ class UsageTests(ProgramTestCase):
         code, lines = self.outcome(self.run_server("99999"))
         self.assertEqual(code, 2)
         self.assertEqual(lines[-1], "python -m echoserver: error: argument "
-                         "port: 99999 is not a port (0-65535)")
+                         "port: '99999' is not a port (0-65535)")
 
     @posix_only
     def test_model_that_the_system_has_not(self):
-        """Without fork() there are three models, and one line about it."""
+        """Without fork() there is one model less, and one line about it."""
         process = self.run_server("-m", "processes", prelude="""
 import os; del os.fork""")
         code, lines = self.outcome(process)
         self.assertEqual(code, 2)
-        self.assertIn("processes needs fork()", lines[-1])
+        self.assertIn("invalid choice: 'processes'", lines[-1])
         process, address = self.start_server("-m", "pool", prelude="""
 import os; del os.fork""")
         self.echo(address)
@@ -264,13 +248,39 @@ import os; del os.fork""")
             self.assertIn(name, text)
         self.assertLessEqual(max(map(len, text.splitlines())), 80)
 
+    def test_help_without_docstrings(self):
+        """An interpreter that drops them helps all the same."""
+        code, lines = self.outcome(self.run_python(
+            "-OO", "-c", "import sys\nsys.stdout = sys.stderr\n"
+            "from echoserver.__main__ import main\nmain(['--help'])"))
+        self.assertEqual(code, 0)
+        for word in "upper case", "SIGTERM", "exit status":
+            self.assertIn(word, "\n".join(lines))
+
+    def test_address(self):
+        """It is said as to the client, or with flags."""
+        for args, address in {
+                (): ("127.0.0.1", 8080),
+                ("0",): ("127.0.0.1", 0),
+                ("-p", "7"): ("127.0.0.1", 7),
+                ("::1",): ("::1", 8080),
+                ("localhost:7",): ("localhost", 7),
+                ("localhost", "-p", "7"): ("localhost", 7),
+                ("[::1]:7",): ("::1", 7),
+                ("-b", "::", "7"): ("::", 7),
+                ("-b", "[::1]"): ("::1", 8080),
+                ("-b", "fe80::1%eth0"): ("fe80::1%eth0", 8080),
+                ("-b", "localhost:7"): ("localhost", 7)}.items():
+            with self.subTest(" ".join(args)):
+                self.assertEqual(arguments.parse(list(args)).address, address)
+
     def test_options_arrive(self):
         """Each flag sets what it is called after."""
-        args = arguments.make_parser().parse_args(
+        args = arguments.parse(
             ["0", "-b", "127.0.0.1", "-m", "pool", "-c", "7", "--grace", "1.5",
-             "--idle-timeout", "8.5", "--pool-size", "3", "--any-cpu",
-             "--delay", "0.5"])
-        with program.make_server(args) as server:
+             "--idle-timeout", "8.5", "--pool-size", "3", "--delay", "0.5"])
+        with mock.patch.object(program, "share_one_cpu"), \
+                program.make_server(args) as server:
             self.assertEqual(
                 (server.model, server.max_connections, server.grace,
                  server.idle_timeout, server.pool_size, server.delay),
@@ -303,6 +313,15 @@ class LogTests(ProgramTestCase):
                               and " 0 bytes in, 0 bytes out" in line]), 1)
         self.assertEqual(quiet, [])
 
+    @unittest.skipUnless(os.path.exists("/dev/full"), "there is no /dev/full")
+    def test_log_that_cannot_be_written(self):
+        """It is lost, and the exit status is about the drain."""
+        with open("/dev/full", "wb") as full:
+            process, address = self.start_server(stderr=full)
+        self.echo(address).close()
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(PATIENCE), 0)
+
     def test_log_of_the_limit(self):
         """-c holds the next one back and says so, once each way."""
         process, address = self.start_server("-c", "1")
@@ -324,22 +343,34 @@ class LogTests(ProgramTestCase):
         code, lines = self.outcome(process, signal.SIGTERM)
         self.assertIn(": idle after ", lines[0])
 
-    @unittest.skipUnless(hasattr(os, "sched_setaffinity")
-                         and getattr(sys, "_is_gil_enabled", lambda: True)(),
-                         "threads need not be kept on one CPU")
-    def test_any_cpu(self):
-        """Threads are kept on one CPU, with a word of it, unless told not
-        to be."""
-        for process, kept in zip(self.run_each(
-                ("-v",), ("-v", "--any-cpu")), (True, False)):
-            self.ready(process)
-            cpus = os.sched_getaffinity(process.pid)
-            self.assertEqual(len(cpus) if kept else cpus,
-                             1 if kept else os.sched_getaffinity(0))
-            code, lines = self.outcome(process, signal.SIGTERM)
-            self.assertEqual("the threads share CPU" in lines[0], kept, lines)
+    @unittest.skipUnless(sys.platform.startswith("linux"),
+                         "fills a pipe of a known size")
+    def test_output_that_a_neighbour_has_made_non_blocking(self):
+        """Nothing is lost, however late it is read."""
+        import fcntl
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        size = fcntl.fcntl(writer, 1031, 4096)  # F_SETPIPE_SZ
+        os.set_blocking(writer, False)
+        os.write(writer, bytes(size))
+        process = self.run_server("0", stdout=writer, stderr=writer)
+        os.close(writer)
+        self.assertEqual(len(os.read(reader, size)), size)
+        self.readable(reader, "the ready line")
+        line = os.read(reader, size).decode()
+        port = int(line.split(" port ")[1].split()[0])
+        for _ in range(150):
+            self.echo(("127.0.0.1", port)).close()
+        process.send_signal(signal.SIGTERM)
+        log = b""
+        for part in iter(lambda: os.read(reader, size), b""):
+            log += part
+            self.readable(reader, "the rest of the log")
+        self.assertEqual(log.count(b" 5 bytes in, 5 bytes out"), 150)
+        self.assertIn(b" served 150 connections", log)
+        self.assertEqual(process.wait(PATIENCE), 0)
 
-    @unittest.skipUnless(hasattr(program, "resource"), "there are no limits")
+    @posix_only
     def test_limit_of_descriptors(self):
         """It raises its own as far as it may, and says where that ends."""
         limit = """
@@ -360,6 +391,49 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (%s))"""
         self.ready(short)
         code, lines = self.outcome(short, signal.SIGTERM)
         self.assertIn(" WARNING only 60 descriptors", lines[0])
+
+
+class OneCpuTests(ProgramTestCase):
+
+    def share(self, number, gil=True):
+        """Return the CPUs that are left to a process that had 3, 5 and 7."""
+        with mock.patch("os.sched_getaffinity", lambda pid: {7, 3, 5},
+                        create=True), \
+                mock.patch("os.sched_setaffinity", create=True) as choose, \
+                mock.patch("sys._is_gil_enabled", lambda: gil, create=True):
+            program.share_one_cpu(number)
+        return [call[0][1] for call in choose.call_args_list]
+
+    def test_one_of_those_that_are_allowed(self):
+        """They are taken in turn, so that workers are spread."""
+        self.assertEqual([self.share(number) for number in (6, 7, 8, 9)],
+                         [[{3}], [{5}], [{7}], [{3}]])
+
+    def test_without_the_interpreter_lock(self):
+        """Threads that can use every CPU are left to do so."""
+        self.assertEqual(self.share(0, gil=False), [])
+
+    def test_at_random(self):
+        """Where every process has the same number, chance spreads them; a
+        model without threads has no need of it."""
+        for model, calls in (("threads", [mock.call(258)]), ("events", [])):
+            with mock.patch("os.urandom", return_value=b"\0\0\1\2"), \
+                    mock.patch.object(program, "share_one_cpu") as share, \
+                    program.make_server(arguments.parse(["0", "-m", model])):
+                self.assertEqual(share.call_args_list, calls)
+
+    @unittest.skipUnless(hasattr(os, "sched_setaffinity")
+                         and getattr(sys, "_is_gil_enabled", lambda: True)()
+                         and len(os.sched_getaffinity(0)) > 1,
+                         "there is one CPU, or no need to share one")
+    def test_workers(self):
+        """Two have a CPU each, and not the same."""
+        process, address = self.start_server("--workers", "2")
+        cpus = [os.sched_getaffinity(int(pid))
+                for pid in children(process.pid)]
+        self.assertEqual([len(found) for found in cpus], [1, 1])
+        self.assertNotEqual(*cpus)
+        self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 0)
 
 
 if __name__ == "__main__":

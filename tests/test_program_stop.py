@@ -4,37 +4,56 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import unittest
 from unittest import mock
 
 from echoserver.server import signals
+from echoserver.server.models import MODELS
 
 from .models import needs_ipv6, posix_only
-from .support import PATIENCE, PLAIN, ProgramTestCase, python
+from .support import (PATIENCE, PLAIN, RUN, ProgramTestCase, children, python)
+
+linux_only = unittest.skipUnless(sys.platform.startswith("linux"),
+                                 "fills a pipe of a known size")
 
 
 @posix_only
 class StopTests(ProgramTestCase):
 
     def test_signal(self):
-        """Both that ask for an end drain and exit with 0."""
-        numbers = signal.SIGTERM, signal.SIGINT
+        """Each that asks for an end drains, in every model, and the exit
+        status is 0.  A terminal that is gone tells all processes."""
         begun = []
-        for process, number in zip(self.run_each((), ()), numbers):
-            address = self.ready(process)
-            begun.append((process, address, self.echo(address)))
-            process.send_signal(number)
-        for process, address, s in begun:
-            code, lines = self.outcome(process)
-            self.assertEqual(code, 0)
-            self.assertEqual(s.recv(1), b"")
-            self.assertIn(": drain after ", lines[0])
-            self.assertTrue(lines[-1].endswith(
-                "INFO served 1 connections, 5 bytes in, 5 bytes out "
-                "(1 drain)"), lines)
-            self.refused(address)
+        for args, number in [(("-m", name), signal.SIGHUP) for name in MODELS
+                             ] + [(("--workers", "2"), signal.SIGHUP),
+                                  ((), signal.SIGTERM), ((), signal.SIGINT)]:
+            process, address = self.start_server(*args, start_new_session=True)
+            begun.append((args, process, address, self.echo(address)))
+            os.killpg(process.pid, number)
+        for args, process, address, s in begun:
+            with self.subTest(args):
+                code, lines = self.outcome(process)
+                self.assertEqual(code, 0, lines)
+                self.assertEqual(s.recv(1), b"")
+                self.assertIn(": drain after ", "\n".join(lines))
+                self.assertIn("INFO served 1 connections, 5 bytes in, 5 bytes "
+                              "out (1 drain)", "\n".join(lines))
+                self.refused(address)
+
+    def test_hangup_that_is_ignored(self):
+        """After nohup it means nothing."""
+        for args in (), ("--workers", "1"):
+            process, address = self.start_server(*args, prelude="""
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_IGN)""", start_new_session=True)
+            os.killpg(process.pid, signal.SIGHUP)
+            s = self.echo(address)
+            s.sendall(b"on")
+            self.assertEqual(self.receive(s, 2), b"ON")
+            self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 0)
 
     def test_signal_right_after_the_ready_line(self):
         """From that line on it is a wish to drain."""
@@ -100,12 +119,21 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})""")
         self.assertIn(b": idle after ", self.read_line(process.stderr))
         self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 0)
 
-    @unittest.skipUnless(sys.platform.startswith("linux"),
-                         "fills a pipe of a known size")
+    def fill(self, pipe):
+        """Let a pipe take no more."""
+        import fcntl
+        os.write(pipe, bytes(fcntl.fcntl(pipe, 1032)))  # F_GETPIPE_SZ
+
+    def reset(self, s):
+        """Fail unless s receives a reset, after what is on its way."""
+        with self.assertRaises(ConnectionError):
+            while s.recv(1 << 20):
+                pass
+
+    @linux_only
     def test_log_that_nobody_reads(self):
         """It stops the server, but not its end: a second signal is enough,
         and what was not answered is reset."""
-        import fcntl
         reader, writer = os.pipe()
         self.addCleanup(os.close, reader)
         begun = []
@@ -114,38 +142,72 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})""")
                 "-m", model, stderr=writer, prelude="from echoserver.server "
                 "import signals\nsignals.LAST_SECONDS = 0.2")
             begun.append((process, self.stuff(address)))
-        os.write(writer, bytes(fcntl.fcntl(writer, 1032)))  # F_GETPIPE_SZ
+        self.fill(writer)
         os.close(writer)
         for process, s in begun:
             process.send_signal(signal.SIGTERM)
             process.send_signal(signal.SIGINT)
         for process, s in begun:
-            self.assertEqual(process.wait(PATIENCE), -signal.SIGALRM)
-            with self.assertRaises(ConnectionError):
-                while s.recv(1 << 20):
-                    pass
+            self.assertEqual(process.wait(PATIENCE), 1)
+            self.reset(s)
 
-    @unittest.skipUnless(sys.platform.startswith("linux"),
-                         "fills a pipe of a known size")
+    @linux_only
+    def test_first_process_of_a_container(self):
+        """There a signal with its default action does nothing: the first one
+        drains, and a second one ends a program that is stuck, with whatever
+        processes it has."""
+        inside = ["unshare", "-pf", "--mount-proc"]
+        try:
+            subprocess.check_output(inside + ["true"],
+                                    stderr=subprocess.STDOUT)
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.skipTest("a container cannot be made: %s"
+                          % getattr(error, "output", error))
+
+        def start(*args, **options):
+            process = self.run_command(inside + python(
+                "-c", "from echoserver.server import signals\n"
+                "signals.LAST_SECONDS = 0.2\n" + RUN, "0", *args), **options)
+            return process, self.ready(process), int(children(process.pid)[0])
+
+        process, address, pid = start()
+        s = self.echo(address)
+        os.kill(pid, signal.SIGTERM)
+        self.assertEqual(self.outcome(process)[0], 0)
+        self.assertEqual(s.recv(1), b"")
+        for args in ("-m", "events"), ("-m", "processes"), ("--workers", "2"):
+            with self.subTest(args):
+                reader, writer = os.pipe()
+                self.addCleanup(os.close, reader)
+                process, address, pid = start(*args, stderr=writer)
+                s = self.stuff(address)
+                self.fill(writer)
+                os.close(writer)
+                self.echo(address).close()  # whose line is one too many
+                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGINT)
+                self.assertEqual(process.wait(PATIENCE), 1)
+                self.reset(s)
+                while os.read(reader, 1 << 20):     # no process has it open
+                    self.readable(reader, "the end of all processes")
+
+    @linux_only
     def test_log_of_workers_that_nobody_reads(self):
         """They are killed, and reset what they have, before: no end passes
         for that of a whole reply, and no process is left behind."""
-        import fcntl
         for model in "threads", "processes":
             reader, writer = os.pipe()
             process, address = self.start_server(
                 "--workers", "1", "-m", model, "--grace", "0", stderr=writer,
-                prelude="from echoserver.server import workers\n"
-                "workers.CUT_TIMEOUT = 0.2")
+                prelude="from echoserver.server import signals, workers\n"
+                "workers.CUT_TIMEOUT = signals.LAST_SECONDS = 0.2")
             s = self.stuff(address)
-            os.write(writer, bytes(fcntl.fcntl(writer, 1032)))
+            self.fill(writer)
             os.close(writer)
             self.echo(address).close()      # whose line is one too many
             process.send_signal(signal.SIGTERM)
             self.assertEqual(process.wait(PATIENCE), 1)
-            with self.assertRaises(ConnectionError):
-                while s.recv(1 << 20):
-                    pass
+            self.reset(s)
             while os.read(reader, 1 << 20):     # until the last has closed it
                 self.readable(reader, "the end of all processes")
             os.close(reader)
@@ -163,20 +225,28 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})""")
         code, lines = self.outcome(process, signal.SIGTERM)
         self.assertEqual(code, 1)
         self.assertRegex(lines[-1], r" INFO served .*\(1 drain\b")
-        with self.assertRaises(ConnectionError):
-            while s.recv(1 << 20):
-                pass
+        self.reset(s)
 
     def test_signals_after_the_second(self):
         """They do not put off the end."""
-        server, ends = mock.Mock(peers={}), []
-        server.loop.wakeup_fd.return_value = -1
-        with mock.patch("signal.setitimer", lambda *args: ends.append(args)):
-            with signals.stop_on(server, signal.SIGUSR1):
+        stop = mock.Mock()
+        with mock.patch("faulthandler.dump_traceback_later") as end:
+            with signals.stop_on([signal.SIGUSR1], stop, -1):
                 for _ in range(4):
                     os.kill(os.getpid(), signal.SIGUSR1)
-        self.assertEqual(len(ends), 1)
-        self.assertEqual(server.stop.call_count, 2)
+        self.assertEqual(end.call_count, 1)
+        self.assertEqual(stop.call_args_list,
+                         [mock.call(), mock.call(grace=0)])
+
+    def test_second_signal_without_a_thread_to_spare(self):
+        """The drain ends all the same."""
+        stop = mock.Mock()
+        with mock.patch("faulthandler.dump_traceback_later",
+                        side_effect=RuntimeError):
+            with signals.stop_on([signal.SIGUSR1], stop, -1):
+                for _ in range(2):
+                    os.kill(os.getpid(), signal.SIGUSR1)
+        self.assertEqual(stop.call_count, 2)
 
     def test_grace_that_runs_out(self):
         """A reply that was cut is an exit code of 1, and not hidden from
@@ -186,9 +256,7 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})""")
         code, lines = self.outcome(process, signal.SIGTERM)
         self.assertEqual(code, 1)
         self.assertIn("1 drain", lines[-1])
-        with self.assertRaises(ConnectionError):
-            while s.recv(1 << 20):
-                pass
+        self.reset(s)
 
     def test_second_signal(self):
         """It ends the drain, whatever grace was given."""
@@ -219,10 +287,12 @@ class ActivationTests(ProgramTestCase):
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
 os.environ.setdefault("LISTEN_PID", str(os.getpid()))
+if "CLOSED" in os.environ:
+    os.close(3)
 os.execv(sys.argv[2], sys.argv[2:])"""
 
     def activate(self, handed, *args, **variables):
-        """Start the program as a service manager does, with one socket."""
+        """Start the program as a service manager does, with one file."""
         env = dict(PLAIN, LISTEN_FDS="1")
         env.update(variables)
         command = [sys.executable, "-S", "-c", self.LAUNCHER,
@@ -260,24 +330,30 @@ os.execv(sys.argv[2], sys.argv[2:])"""
         self.echo(handed.getsockname())
 
     def test_handed_over_by_mistake(self):
-        """More than one socket, or one of another kind, is refused in one
-        sentence."""
-        several = self.activate(self.listener(), LISTEN_FDS="2")
-        datagrams = self.activate(self.listener(socket.SOCK_DGRAM))
+        """What cannot be served is refused in one sentence."""
         deaf = socket.socket()
-        self.addCleanup(deaf.close)
-        for process, words in ((several, "LISTEN_FDS is 2"),
-                               (datagrams, "not a listening TCP socket"),
-                               (self.activate(deaf), "not a listening")):
-            code, lines = self.outcome(process)
-            self.assertEqual((code, len(lines)), (1, 1), lines)
-            self.assertIn(words, lines[0])
+        nothing = open(os.devnull)
+        for file in deaf, nothing:
+            self.addCleanup(file.close)
+        wrong = "descriptor 3 is not a listening TCP socket"
+        for handed, variables, words in (
+                (self.listener(), {"LISTEN_FDS": "2"}, "LISTEN_FDS is 2"),
+                (self.listener(), {"LISTEN_PID": "1"}, "LISTEN_PID is 1, "),
+                (self.listener(socket.SOCK_DGRAM), {}, wrong),
+                (deaf, {}, wrong), (nothing, {}, wrong),
+                (nothing, {"CLOSED": "3"}, wrong)):
+            with self.subTest(words, handed=handed):
+                code, lines = self.outcome(self.activate(handed, **variables))
+                self.assertEqual((code, len(lines)), (1, 1), lines)
+                self.assertIn(words, lines[0])
 
-    def test_handed_over_to_another_process(self):
-        """What was meant for another process is not taken."""
-        handed = self.listener()
-        process = self.activate(handed, "0", LISTEN_PID="1")
-        self.assertNotEqual(self.ready(process), handed.getsockname())
+    def test_address_beside_what_is_handed_over(self):
+        """It is ignored, and the log says so."""
+        process = self.activate(self.listener(), "::1", "-p", "9")
+        self.assertEqual(self.ready(process)[0], "127.0.0.1")
+        code, lines = self.outcome(process, signal.SIGTERM)
+        self.assertEqual((code, len(lines)), (0, 2))
+        self.assertIn(" ::1 and 9 is ignored", lines[0])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ inside are served.  An accept loop without that pause spins at full speed.
 
 import errno
 import selectors
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Callable
 
 from .connections import Connections
@@ -44,12 +44,15 @@ class Acceptor:
     Class variables that may be overridden:
 
     - max_accepts: clients accepted in one go
+    - breather: seconds between two of them, so that another process that
+      shares the listener has its turn; 0 for a listener of one
     - pause: seconds without accepting if the system was out of something; and
       short_pause, if a hook has failed
     - limit_interval: seconds between two log lines about the limit
     """
 
     max_accepts = MAX_ACCEPTS
+    breather = 0.0
     pause = 0.5
     short_pause = 0.01
     limit_interval = 1.0
@@ -105,11 +108,13 @@ class Acceptor:
     def accept_waiting(self) -> bool:
         """Accept the clients that wait; return whether more may wait."""
         try:
-            for _ in range(self.max_accepts):
+            for count in range(self.max_accepts):
                 if self._is_resting or self._is_full():
                     return True
                 if not self._accept():
                     return self._is_resting
+                if count and self.breather:
+                    sleep(self.breather)
             return True
         finally:
             self._after()

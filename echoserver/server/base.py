@@ -163,16 +163,16 @@ class EchoServer(socketserver.TCPServer):
             self.set_up(self.socket)
         super().server_activate()
 
-    def adopt(self, listener: socket.socket, adopted: bool = True) -> None:
+    def adopt(self, listener: socket.socket) -> None:
         """Serve on a listening socket that somebody else has made, in place
         of server_bind() and server_activate().
 
-        If adopted is true, others serve on it after us: it is left without
-        our options, and with the clients that wait.
+        Others may serve on it after us.  So it is left without our options,
+        and with the clients that wait.
         """
         self.socket.close()
         self.socket = listener
-        self.adopted = adopted
+        self.adopted = True
         self._inherits = False
         self.address_family = listener.family
         self.server_address = listener.getsockname()

@@ -7,11 +7,11 @@ import socket
 import socketserver
 from typing import Any, Callable, List, Optional, Tuple
 
-from ..address import show_address
+from ..address import printable, show_address
 from .system import reset_on_close
 
-__all__ = ["BACKLOG", "bind_first", "handed_listener", "set_options",
-           "set_up_accepted"]
+__all__ = ["BACKLOG", "bind_first", "explain", "handed_listener",
+           "set_options", "set_up_accepted"]
 
 # As deep as the system allows: it cuts this down to its own limit.  With the 5
 # of socketserver, clients that come at once wait (bpo-38699).
@@ -20,6 +20,21 @@ BACKLOG = max(65535, socket.SOMAXCONN)
 # What socket() and bind() report of an address that this host does not have,
 # or whose family is switched off.
 NO_SUCH_ADDRESS = errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL
+
+# Why a server cannot serve on host {0}, port {1}, by the number of the error;
+# without one, it is a sentence of ours.
+REASONS = {
+    None: "{2}",
+    errno.ENOMEM: "there is not enough memory here to serve",
+    errno.EAGAIN: "there are not enough threads or processes here to serve",
+    errno.EMFILE: "there are not enough descriptors here to serve",
+    errno.EADDRINUSE: "port {1} on {0} is taken: something listens there "
+    "already; stop it or choose another port (0 picks a free one)",
+    errno.EACCES: "no permission to listen on port {1}; those below 1024 are "
+    "for root: choose a higher one",
+    errno.EADDRNOTAVAIL: "{0} is not an address of this host; see which it "
+    "has, or listen on all with -b ::",
+    errno.EINVAL: "{0} needs the name of its link, as in {0}%eth0"}
 
 SO_DOMAIN = 39  # of Linux; Python has no name for it
 
@@ -108,17 +123,30 @@ def handed_listener() -> Optional[socket.socket]:
     Raise OSError for anything but one listening TCP socket.
     """
     pid = os.environ.pop("LISTEN_PID", "")
-    fds = os.environ.pop("LISTEN_FDS", "")
-    if pid != str(os.getpid()):
+    count = os.environ.pop("LISTEN_FDS", "")
+    if not pid or not count:
         return None
-    if fds != "1":
-        raise OSError("LISTEN_FDS is %s: one socket is served" % fds)
-    # family and type are asked of the system (Python 3.6 cannot, by itself)
-    with socket.socket(fileno=os.dup(3)) as probe:
-        family = probe.getsockopt(socket.SOL_SOCKET, SO_DOMAIN)
-        kind = probe.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
-        listens = probe.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    if (family not in (socket.AF_INET, socket.AF_INET6)
-            or kind != socket.SOCK_STREAM or not listens):
-        raise OSError("descriptor 3 is not a listening TCP socket")
-    return socket.socket(family, kind, fileno=3)
+    if pid != str(os.getpid()):
+        raise OSError("LISTEN_PID is %s, but this process is %d: start it with"
+                      " exec, or unset LISTEN_FDS" % (pid, os.getpid()))
+    if count != "1":
+        raise OSError("LISTEN_FDS is %s: one socket is served" % count)
+    found = []      # asked of the system: Python 3.6 cannot, by itself
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(3)) as s:
+        found = [s.getsockopt(socket.SOL_SOCKET, option) for option in (
+            SO_DOMAIN, socket.SO_TYPE, socket.SO_ACCEPTCONN)]
+    for family in socket.AF_INET, socket.AF_INET6:
+        if found == [family, socket.SOCK_STREAM, 1]:
+            return socket.socket(family, socket.SOCK_STREAM, fileno=3)
+    raise OSError("descriptor 3 is not a listening TCP socket")
+
+
+def explain(error: Exception, address: Tuple[Any, ...]) -> str:
+    """Return one sentence on why a server cannot serve on address."""
+    number = getattr(error, "errno", None)
+    if isinstance(error, MemoryError):
+        number = errno.ENOMEM
+    why = REASONS.get(number, "cannot listen on {0} port {1}: {2}")
+    if isinstance(error, (socket.gaierror, UnicodeError)):
+        why = "there is no address of the name {0!r}: {2}"
+    return printable(why.format(*address[:2], error))

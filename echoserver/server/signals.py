@@ -1,32 +1,41 @@
-"""SIGTERM and Ctrl-C: the first drains the server, the second ends it."""
+"""SIGTERM, SIGHUP and Ctrl-C: the first drains, the second ends the drain."""
 
 import contextlib
+import faulthandler
 import itertools
+import os
 import signal
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator, List
 
-__all__ = ["STOP_SIGNALS", "stop_on"]
-
-# SIGBREAK is Ctrl-Break, on Windows only.
-STOP_SIGNALS = [getattr(signal, name) for name in (
-    "SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
+__all__ = ["STOP_SIGNALS", "end_soon", "stop_on"]
 
 # What the program may still take after the second signal: more than a drain
 # without grace does.
 LAST_SECONDS = 3.0
 
+# Opened early: a program that is stuck may be out of descriptors, too.
+NOWHERE = os.open(os.devnull, os.O_WRONLY)
+
+# What stops the program on this system.  SIGHUP says that the terminal is
+# gone; if it was ignored at the start, by nohup, it stays so.  SIGBREAK is
+# Ctrl-Break, on Windows.
+STOP_SIGNALS: List[int] = [getattr(signal, name) for name in (
+    "SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK") if hasattr(signal, name) and (
+        name != "SIGHUP" or signal.getsignal(signal.SIGHUP) != signal.SIG_IGN)]
+
 
 @contextlib.contextmanager
-def stop_on(server: Any, *signals: int) -> Iterator[None]:
-    """Drain server on the first of signals, end the drain on the second.
+def stop_on(signals: List[int], stop: Callable[..., Any],
+            wakeup_fd: int) -> Iterator[None]:
+    """Call stop() on the first of signals, and stop(grace=0) on the second.
 
-    The handler does no more than stop() does, a flag and a byte: a log line
-    or an exception in a signal handler could land anywhere (bpo-24283).  The
-    interpreter itself wakes the loop, for when another thread takes the
-    signal, or it comes just before the loop waits.
+    stop() must only set a flag and write a byte: a log line or an exception
+    in a signal handler could land anywhere (bpo-24283).  The interpreter
+    itself writes to wakeup_fd and so wakes the loop, for when another thread
+    takes the signal, or it comes just before the loop waits.
 
     The program may be stuck, in a write to a log that nobody reads, say.  So
-    the second signal also has the system end the process soon.
+    the second signal also calls end_soon().
 
     Afterwards the signals are ignored: the program is about to exit, with a
     status that tells of the drain.
@@ -36,18 +45,29 @@ def stop_on(server: Any, *signals: int) -> Iterator[None]:
     def on_signal(number: int, frame: Any) -> None:
         nth = next(seen)
         if nth == 1:
-            server.stop()
+            stop()
         elif nth == 2:
-            server.stop(grace=0)
-            if hasattr(signal, "setitimer"):    # its default needs no Python
-                signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS)
+            stop(grace=0)
+            end_soon()
 
     for number in signals:
         signal.signal(number, on_signal)
-    signal.set_wakeup_fd(server.loop.wakeup_fd())
+    signal.set_wakeup_fd(wakeup_fd)
     try:
         yield
     finally:
         for number in signals:
             signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
+
+
+def end_soon() -> None:
+    """Have this process exit with 1 in LAST_SECONDS, if it still runs then.
+
+    A thread of faulthandler sees to that.  It needs no Python code to run, so
+    it works whatever the program waits for; and as process 1 of a container,
+    where a signal with its default action does nothing.
+    """
+    with contextlib.suppress(RuntimeError):     # no thread can be started
+        faulthandler.dump_traceback_later(LAST_SECONDS, exit=True,
+                                          file=NOWHERE)

@@ -6,77 +6,85 @@ together.  Each of them runs the chosen model on the same listening socket; the
 kernel hands a connection to whoever accepts first.
 """
 
-import logging
-import os
+import contextlib
 import signal
 import socket
-import sys
 from time import monotonic
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional
 
-from .acceptor import Acceptor
 from .base import EchoServer
 from .child import Child, describe, hear_parent
 from .drain import CUT_TIMEOUT
+from .listening import explain
+from .log import logger
+from .signals import end_soon
 from .system import ignore_callers
 
-__all__ = ["Workers", "share_one_cpu"]
-
-logger = logging.getLogger("echoserver")
+__all__ = ["Workers", "serve_in_child"]
 
 
 class Workers:
 
-    """Serve with count processes in place of server, an EchoServer that
-    listens: its socket, its loop and its options are used, and it accepts
-    nobody.
+    """Serve with count processes in place of server, which listens: its
+    socket, its loop and its grace are used, and it accepts nobody.
 
-    make_server(max_connections) returns what a worker serves with, before it
-    listens; the limit of server is divided among them, so that it is kept in
-    total.  A worker is started again, at once if it has served for
-    restart_interval seconds.
+    make_server(index, listener) is called in each worker and returns what
+    that serves with.  on_ready() is called when each worker serves or has
+    failed; if all have failed, serve_forever() returns.
+
+    Class variables that may be overridden, in seconds:
+
+    - restart_interval: a worker that has ended is started again, at once if
+      it has lived for so long
+    - breather: see Acceptor; with it, 60 clients that connect at once are
+      shared 21 to 39 by two workers of model events; without, 0 to 60 at times
+
+    Instance variables: cut_short, how many workers could not serve at all or
+    did not drain in time.
     """
 
     restart_interval = 1.0
+    breather = 2e-5
 
     def __init__(self, server: EchoServer,
-                 make_server: Callable[[int], EchoServer], count: int,
-                 one_cpu: bool = False) -> None:
+                 make_server: Callable[[int, socket.socket], EchoServer],
+                 count: int, on_ready: Callable[[], Any]) -> None:
         self.server = server
-        self.server_address = server.server_address
         self.loop = server.loop
-        self.cut_short = 0      # how many workers could not drain in time
+        self.cut_short = 0
         self._make_server = make_server
         self._count = count
-        self._one_cpu = one_cpu
-        self._children: Dict[Child, Tuple[int, float]] = {}
-        self._stopping = False
+        self._on_ready = on_ready
+        self._served = False        # whether a worker has ever served
+        # With what starts another in its place, when it is time.
+        self._children: Dict[Child, Callable[[], None]] = {}
+        # Each of the first workers has the other end until it serves or ends.
+        self._reports, self._report = socket.socketpair()
         self._stopped_at = 0.0      # the last time, monotonic
-
-    def __enter__(self) -> "Workers":
-        return self
-
-    def __exit__(self, *exc_info: Any) -> None:
-        self.server_close()
 
     def serve_forever(self) -> None:
         """Start the workers; return soon after stop()."""
+        self.loop.add(self._reports, self._hear)
         for index in range(self._count):
             self._start(index)
-        while not self._stopping:
+        self._report.close()
+        while not self.loop.stopping:
             self.loop.run_once()
 
     def _start(self, index: int) -> None:
-        if self._stopping:
+        if self.loop.stopping:
             return
+        due = monotonic() + self.restart_interval
+
+        def again() -> None:
+            self.loop.call_at(due, lambda: self._start(index))
+
         try:
             child = Child(lambda control: self._work(index, control))
         except OSError as error:
-            logger.error("cannot start a worker: %s", error)
-            self.loop.call_at(monotonic() + Acceptor.pause,
-                              lambda: self._start(index))
-            return
-        self._children[child] = index, monotonic()
+            logger.error("%s", explain(error, self.server.server_address))
+            return again()
+        self._children[child] = again
         self.loop.add(child, self._worker_ended)
 
     def _work(self, index: int, control: socket.socket) -> int:
@@ -84,18 +92,29 @@ class Workers:
         self.loop.close()   # first: a kqueue's number may be used again
         for other in self._children:
             other.close()
-        if self._one_cpu:
-            share_one_cpu(index)
-        share = self.server.max_connections
-        if share:
-            share = (share + index) // self._count
         try:
-            server = self._make_server(share)
-            server.adopt(self.server.socket, self.server.adopted)
-        except OSError as error:
-            logger.error("a worker cannot serve: %s", error)
+            server = self._make_server(index, self.server.socket)
+        except (MemoryError, OSError, RuntimeError) as error:
+            logger.error("%s", explain(error, self.server.server_address))
             return 1
+        server.adopted = self.server.adopted    # or else the backlog is ours
+        server.acceptor.breather = self.breather
+        self._reports.close()
+        with self._report, contextlib.suppress(OSError):
+            self._report.send(b".")     # unless the first have all reported
         return serve_in_child(server, control)
+
+    def _hear(self, reports: socket.socket) -> None:
+        """Learn that a worker serves, or that all have told or ended."""
+        if reports.recv(1):
+            self._served = True
+        elif self._served:
+            self.loop.remove(reports)
+            self._on_ready()
+        else:
+            logger.error("none of the workers can serve")
+            self.cut_short += 1
+            self.loop.stop()
 
     def _worker_ended(self, child: Child) -> None:
         status = child.poll()
@@ -103,18 +122,15 @@ class Workers:
             return  # about to: its files close first, and this is called again
         self.loop.remove(child)
         child.close()
-        index, since = self._children.pop(child)
-        if self._stopping:
+        self._children.pop(child)()
+        if self.loop.stopping:
             self.cut_short += bool(status)
-            return
-        logger.error("worker %d %s; starting another", child.pid,
-                     describe(status))
-        self.loop.call_at(since + self.restart_interval,
-                          lambda: self._start(index))
+        elif self._served:  # or else it has told why, and may be the last
+            logger.error("worker %d %s; starting another", child.pid,
+                         describe(status))
 
     def stop(self, grace: Optional[float] = None) -> None:
         """Have the workers drain; from a signal handler, too, and twice."""
-        self._stopping = True
         self._stopped_at = monotonic()
         self.server.stop(grace)
         if not self.server.adopted:
@@ -133,8 +149,11 @@ class Workers:
         for child in self._children:
             self.cut_short += 1
             child.wait(0)
-        self._children.clear()
         self.loop.close()
+        self._reports.close()
+        for child in self._children:
+            end_soon()      # what they were stuck in may be the log
+            logger.error("worker %d did not drain and was killed", child.pid)
 
     def _wait(self, seconds: float) -> None:
         """Wait until all have ended, or so long after stop() and the grace,
@@ -153,21 +172,3 @@ def serve_in_child(server: EchoServer, control: socket.socket) -> int:
         server.serve_forever()
         signal.set_wakeup_fd(-1)
     return 1 if server.cut_short else 0
-
-
-def share_one_cpu(index: Optional[int] = None) -> None:
-    """Keep this process on one CPU, where the system knows how (Linux).
-
-    The interpreter lock lets one thread run at a time.  With several CPUs it
-    is handed across them at every system call, and most of the time goes into
-    that.  (64 busy connections: 97,000 replies/s on one CPU, 44,000 on two.)
-    A free-threaded interpreter is left alone.
-    """
-    try:
-        if getattr(sys, "_is_gil_enabled", lambda: True)():
-            cpus = sorted(os.sched_getaffinity(0))
-            cpu = cpus[(os.getpid() if index is None else index) % len(cpus)]
-            os.sched_setaffinity(0, {cpu})
-            logger.debug("the threads share CPU %d", cpu)
-    except (AttributeError, OSError):
-        pass

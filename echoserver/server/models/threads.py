@@ -55,14 +55,15 @@ class ThreadingEchoServer(socketserver.ThreadingTCPServer, EchoServer):
         self.serve(request, client_address)
 
     def _work(self) -> None:
-        connection = self._connections.get(self.spare_timeout)
-        while connection is not None:
+        for connection in iter(self._next_connection, None):
             self.process_request_thread(*connection)
-            try:
-                connection = self._connections.get(
-                    0 if self.is_ending() else self.spare_timeout)
-            except IndexError:
-                return
+
+    def _next_connection(self) -> Any:
+        try:
+            return self._connections.get(
+                0 if self.is_ending() else self.spare_timeout)
+        except IndexError:
+            return None
 
     def end_handlers(self) -> None:
         while self._connections.put(None):

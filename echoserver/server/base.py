@@ -220,9 +220,12 @@ class EchoServer(socketserver.TCPServer):
             self.socket.setblocking(False)
             polls = (type(self).service_actions
                      is not socketserver.BaseServer.service_actions)
-            self.loop.run(lambda: self.acceptor.update(self.socket),
-                          self.service_actions,
-                          poll_interval if polls else self.loop.max_wait)
+            try:
+                self.loop.run(lambda: self.acceptor.update(self.socket),
+                              self.service_actions,
+                              poll_interval if polls else self.loop.max_wait)
+            finally:
+                self.gate.open()
         if self.loop.closed:    # by a handler: end its connection, too
             for request in list(self.peers):
                 self.shutdown_request(request)
@@ -234,6 +237,7 @@ class EchoServer(socketserver.TCPServer):
         and again: during a drain, stop(grace=0) ends that.
         """
         self._set_options(grace=grace)
+        self.gate.close()   # the loop is to notice it before busy handlers go on
         self.loop.stop()
 
     def shutdown(self) -> None:
@@ -285,6 +289,7 @@ class EchoServer(socketserver.TCPServer):
     def _end_rest(self) -> None:
         """Reset what the drain has left.  The handler that has called this
         sees that its connection is to end, when it returns."""
+        self.gate.open()
         for peer in self.peers.others():
             self.peers.cut(peer, "drain")   # which wakes its handler
             self.close_request(peer.request)

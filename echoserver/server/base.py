@@ -237,7 +237,8 @@ class EchoServer(socketserver.TCPServer):
         and again: during a drain, stop(grace=0) ends that.
         """
         self._set_options(grace=grace)
-        self.gate.close()   # the loop is to notice it before busy handlers go on
+        if self.loop.is_running():
+            self.gate.close()   # the loop comes first, busy handlers later
         self.loop.stop()
 
     def shutdown(self) -> None:

@@ -146,7 +146,7 @@ class ForkingEchoServer(EchoServer):
         self.peers = ChildConnections(SharedPeer, self.wake_handler,
                                       self.turns)
         self.peers[request] = peer
-        hear_parent(control, lambda grace: self.stop())
+        hear_parent(control, lambda grace: self.loop.stop())
         self.serve(request, client_address)
         return 0
 

@@ -266,25 +266,6 @@ class ForkShortageTest(ModelTestCase):
             server = self.serve()
         self.keeps_waiting(server)
 
-    def test_out_of_descriptors_for_a_child(self):
-        """The client waits in the backlog: what a child needs comes first."""
-        pairs = itertools.count()
-        real = socket.socketpair
-
-        def socketpair():
-            if next(pairs) == 0:
-                raise TOO_MANY
-            return real()
-
-        server = self.make()
-        s = self.connect(server.server_address)
-        s.sendall(b"hello")
-        with mock.patch("socket.socketpair", socketpair):
-            server.handle_request()
-        self.assertEqual(len(self.log("ERROR cannot accept")), 1)
-        server.handle_request()
-        self.assertEqual(self.receive(s, 5), b"HELLO")
-
     def test_child_that_cannot_be_watched(self):
         """It is ended, and its client turned away."""
         server = self.make()

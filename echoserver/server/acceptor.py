@@ -9,7 +9,6 @@ inside are served.  An accept loop without that pause spins at full speed.
 """
 
 import errno
-import selectors
 from time import monotonic, sleep
 from typing import Any, Callable
 
@@ -17,7 +16,7 @@ from .connections import Connections
 from .log import OneASecond, logger
 from .loop import Loop
 
-__all__ = ["Acceptor", "is_shortage", "limited_by_select"]
+__all__ = ["Acceptor", "is_shortage"]
 
 # Connections accepted in one go: clients that have come at once are let in
 # before those inside get their turn again.
@@ -28,9 +27,6 @@ MAX_ACCEPTS = 1024
 # is the hook's own.
 SHORTAGES = {errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EMFILE,
              errno.ENFILE, errno.ENOBUFS}
-
-# select() on Windows holds 512 sockets; some are the loop's own.
-SELECT_MAX = 500
 
 
 class Acceptor:
@@ -158,13 +154,3 @@ def is_shortage(error: BaseException) -> bool:
     """Whether error means that the system is out of something."""
     return isinstance(error, MemoryError) or (
         isinstance(error, OSError) and error.errno in SHORTAGES)
-
-
-def limited_by_select(poller: Any, max_connections: int) -> int:
-    """Return the limit, lowered to what select() holds if that is all."""
-    if (getattr(poller, "selector_class", None) is selectors.SelectSelector
-            and not 0 < max_connections <= SELECT_MAX):
-        logger.warning("select() is all that this system has: at most %d "
-                       "connections", SELECT_MAX)
-        return SELECT_MAX
-    return max_connections

@@ -21,7 +21,6 @@ from . import handler, listening
 from .acceptor import Acceptor, is_shortage
 from .connections import Connections
 from .drain import CUT_TIMEOUT, Drain
-from .gate import Gate
 from .handler import Buffer, EchoHandler, Peer
 from .idle import IdleTimeout
 from .life import Life
@@ -29,6 +28,7 @@ from .log import logger
 from .loop import Loop
 from .system import (ACCEPTED_INHERIT, REUSE_ADDRESS, end_on_close, limit_wait,
                      linger, listens, reason_of)
+from .threads import Gate
 
 __all__ = ["EchoServer"]
 

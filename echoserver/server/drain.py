@@ -14,11 +14,11 @@ from typing import Any, Callable
 
 from .acceptor import Acceptor
 from .connections import Connections
-from .gate import Gate
 from .handler import Peer
 from .log import logger
 from .loop import Loop
 from .system import ignore_callers, unread, unsent
+from .threads import Gate
 
 __all__ = ["CUT_TIMEOUT", "Drain"]
 

@@ -4,10 +4,10 @@ import math
 from time import monotonic
 
 from .connections import Connections
-from .gate import Gate
 from .handler import Peer
 from .loop import Loop
 from .system import unread, unsent
+from .threads import Gate
 
 __all__ = ["IdleTimeout"]
 

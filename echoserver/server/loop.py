@@ -29,17 +29,13 @@ MAX_EVENTS = 64
 
 TICK = 0.002    # seconds between two looks of wait()
 
-# The numbers of select.epoll; ONCE is EPOLLONESHOT: after it was ready a file
-# is not looked at again before modify().
-READ, WRITE, ONCE = 1, 4, 1 << 30
+# The numbers of select.epoll.
+READ, WRITE = 1, 4
 
 
 class Selector:
 
-    """The best selector of this system, with the interface of select.epoll.
-
-    As there, several threads may poll at once, and a wait takes note of what
-    is registered meanwhile.
+    """The best selector of a system that has no epoll, with its interface.
 
     Class variables that may be overridden: selector_class.
     """
@@ -48,42 +44,20 @@ class Selector:
 
     def __init__(self) -> None:
         self.selector = self.selector_class()
-        self._polling = threading.Lock()    # held by the thread that waits
-        self._receiver, self._sender = socket.socketpair()
-        self._sender.setblocking(False)
-        self.register(self._receiver.fileno(), READ)
-
-    def close(self) -> None:
-        self._receiver.close()
-        self._sender.close()
-        self.selector.close()
+        self.close = self.selector.close
+        self.unregister = self.selector.unregister
 
     def register(self, number: int, events: int) -> None:
-        self.selector.register(number, selectors.EVENT_READ if events & READ
-                               else selectors.EVENT_WRITE, events & ONCE)
-        with contextlib.suppress(OSError):  # enough bytes are under way
-            self._sender.send(b".")
+        self.selector.register(number, selectors.EVENT_READ if events == READ
+                               else selectors.EVENT_WRITE)
 
     def modify(self, number: int, events: int) -> None:
         self.unregister(number)
         self.register(number, events)
 
-    def unregister(self, number: int) -> None:
-        with contextlib.suppress(KeyError):     # it was ready, once
-            self.selector.unregister(number)
-
     def poll(self, timeout: float, maxevents: int) -> List[Tuple[int, int]]:
-        with self._polling:
-            found = []
-            for key, events in self.selector.select(
-                    None if timeout < 0 else timeout)[:maxevents]:
-                if key.fd == self._receiver.fileno():
-                    self._receiver.recv(512)
-                    continue
-                if key.data:
-                    self.unregister(key.fd)
-                found.append((key.fd, events))
-            return found
+        found = self.selector.select(timeout)[:maxevents]
+        return [(key.fd, events) for key, events in found]
 
 
 class Loop:

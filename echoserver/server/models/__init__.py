@@ -20,21 +20,26 @@ limit, the idle timeout, the drain and the log are EchoServer's.
 """
 
 import os
+import select
 from typing import Dict, List, Type
 
 from ..base import EchoServer
 from .blocking import BlockingEchoServer
 from .events import SelectorEchoServer
 from .pinned import PinnedEchoServer
-from .pool import ThreadPoolEchoServer
 from .threads import ThreadingEchoServer
 
 __all__ = ["BlockingEchoServer", "MODELS", "PinnedEchoServer",
-           "SelectorEchoServer", "ThreadPoolEchoServer", "ThreadingEchoServer"]
+           "SelectorEchoServer", "ThreadingEchoServer"]
 
 _CLASSES: List[Type[EchoServer]] = [
     BlockingEchoServer, ThreadingEchoServer, PinnedEchoServer,
-    ThreadPoolEchoServer, SelectorEchoServer]
+    SelectorEchoServer]
+
+if hasattr(select, "epoll"):    # Linux: threads that wait for files together
+    from .pool import ThreadPoolEchoServer
+    _CLASSES.insert(3, ThreadPoolEchoServer)
+    __all__.append("ThreadPoolEchoServer")
 
 if hasattr(os, "fork"):
     from .processes import ForkingEchoServer

@@ -2,7 +2,7 @@
 
 import mmap
 import socket
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional
 
 from ..base import EchoServer
 from ..child import Child, hear_parent
@@ -85,8 +85,6 @@ class ForkingEchoServer(EchoServer):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._children: Dict[Child, Peer] = {}
-        # The control sockets of the next child, made before it is accepted.
-        self._controls: Optional[Tuple[socket.socket, socket.socket]] = None
         # What is left of an older page may be another process's, too.
         SharedPeer.page = memoryview(b"")
         super().__init__(*args, **options)
@@ -98,23 +96,12 @@ class ForkingEchoServer(EchoServer):
             "children would inherit your sockets: call serve_forever() in a "
             "process of its own, such as python -m echoserver -m processes")
 
-    def get_request(self) -> Tuple[Any, Any]:
-        # What else a child needs comes first: if there are too few
-        # descriptors, the client waits in the backlog.
-        self._controls = self._controls or socket.socketpair()
-        try:
-            return super().get_request()
-        except BaseException:
-            self._close_controls()
-            raise
-
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._has_ended(request):
             self.shutdown_request(request)
             return
-        controls, self._controls = self._controls, None
         child = Child(lambda control: self._serve(request, client_address,
-                                                  control), controls)
+                                                  control))
         try:
             self.loop.add(child, self._child_ended)
         except BaseException:
@@ -167,16 +154,10 @@ class ForkingEchoServer(EchoServer):
             child.wait(0)
             self._children.pop(child)
 
-    def _close_controls(self) -> None:
-        controls, self._controls = self._controls, None
-        for control in controls or ():
-            control.close()
-
     def release(self) -> None:
         super().release()
         for child in self._children:    # in a child that is a copy
             child.close()
-        self._close_controls()
 
     def stop(self, grace: Optional[float] = None) -> None:
         super().stop(grace)

@@ -240,7 +240,7 @@ class ShortageTest(ModelTestCase):
             with mock.patch("echoserver.server.log.monotonic") as clock:
                 for second in 0.0, 0.5, 0.9, 1.0, 1.5:
                     clock.return_value = 60 * minute + second
-                    server.accept()
+                    server.acceptor.accept()
             self.assertEqual(len(self.log("ERROR")), 2 * minute + 2)
 
     def test_out_of_descriptors_and_stop(self):
@@ -274,7 +274,7 @@ class ShortageTest(ModelTestCase):
                 raise RuntimeError("can't start new thread")
             real(thread)
 
-        server = self.serve()
+        server = self.serve(max_connections=1)
         with mock.patch.object(threading.Thread, "start", start):
             self.keeps_waiting(server)
 
@@ -352,7 +352,7 @@ class ForkShortageTest(ModelTestCase):
                 port = s.getsockname()[1]
                 s.close() if end == "eof" else self.reset(s)
                 with mock.patch("os.fork", side_effect=AssertionError):
-                    until(lambda: server.accept() or self.log(":%d" % port),
+                    until(lambda: server.acceptor.accept() or self.log(":%d" % port),
                           "the client")
                 self.assertRegex(self.logged_end(port), end + " after")
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
         BlockingEchoServer, ForkingEchoServer, PinnedEchoServer,
         SelectorEchoServer, ThreadingEchoServer, ThreadPoolEchoServer)
 
-__all__ = ["BlockingEchoServer", "Connection", "ConnectionPool", "EchoHandler", "EchoServer",
-           "PinnedEchoServer", "PoolClosed", "PoolTimeout",
+__all__ = ["BlockingEchoServer", "Connection", "ConnectionPool", "EchoHandler",
+           "EchoServer", "PinnedEchoServer", "PoolClosed", "PoolTimeout",
            "SelectorEchoServer", "ThreadingEchoServer", "WrongEcho"]
 
 if hasattr(os, "fork"):

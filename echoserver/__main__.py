@@ -9,7 +9,7 @@ __all__ = ["main"]
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the program; return its exit status."""
     try:
-        from .server.program import run    # late: Ctrl-C meanwhile is no traceback
+        from .server.program import run     # late: Ctrl-C is no traceback
         return run(argv)
     except KeyboardInterrupt:
         return 130

@@ -38,7 +38,7 @@ class Acceptor:
 
     It calls the hooks get_request, verify_request, process_request and
     shutdown_request of server, and fail(request, client_address) if one of
-    them raises.  limit() is how many connections may be open, 0 for any number.
+    them raises.  limit() is how many connections may be open; 0 is no limit.
 
     Class variables that may be overridden:
 

@@ -4,10 +4,9 @@
         EchoServer                  has a Loop, an Acceptor, Connections, ...
             ThreadingEchoServer, ...        the models, a file each
 
-Here stands who calls whom.  For a connection these hooks of socketserver are
-called, in this order: get_request, verify_request, process_request,
-finish_request, handle_error, shutdown_request, close_request.  Each may be
-overridden.
+For a connection these hooks of socketserver are called, in this order:
+get_request, verify_request, process_request, finish_request, handle_error,
+shutdown_request, close_request.  Each may be overridden.
 """
 
 import socket

@@ -59,7 +59,7 @@ def share_one_cpu(number: int) -> None:
 
 
 def make_server(args: argparse.Namespace) -> Union[EchoServer, Workers]:
-    """Return what the arguments ask for, listening."""
+    """Return the server that the arguments ask for, listening."""
     count = max(args.workers, 1)
     # At random: in a container, all that is known of a process is the same.
     first_cpu = int.from_bytes(os.urandom(4), "big")

@@ -39,7 +39,7 @@ class ThreadPoolEchoServer(PinnedEchoServer):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._poller = select.epoll()
-        # By descriptor.  Whoever removes a connection from the dict owns it:
+        # By descriptor.  The thread that removes a connection owns it:
         # a worker that finds it ready, or the loop that cuts it.
         self._parked: Dict[int, Peer] = {}
         # Readable once the workers shall end.

@@ -53,7 +53,8 @@ class ThreadPoolEchoServer(PinnedEchoServer):
 
     def release(self) -> None:
         super().release()
-        self._close_poller()
+        if not self.has_workers():  # one that waits in it would not wake
+            self._close_poller()
 
     def _close_poller(self) -> None:
         self._poller.close()

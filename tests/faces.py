@@ -37,6 +37,9 @@ class Terminal(io.TextIOWrapper):
     def isatty(self):
         return True
 
+    def fileno(self):
+        raise io.UnsupportedOperation("it is a test's")
+
 
 def at_rest(process):
     """Return whether its main thread sleeps, or true if nobody knows."""

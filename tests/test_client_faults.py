@@ -76,6 +76,14 @@ class FaultTests(ClientTestCase):
         for host in "nosuch.invalid", "a..b":
             self.check((host, 80), 1, "DNS", "check the spelling")
 
+    def test_name_that_forges_a_line(self):
+        """It is shown escaped."""
+        for face, outcome in self.outcomes("a\r\nREFUSED 10.0.0.1\33", 80):
+            with self.subTest(face):
+                self.assertEqual((outcome[0], len(outcome[2])), (1, 1))
+                self.assertIn("DNS a\\r\\nREFUSED 10.0.0.1\\x1b:80 ",
+                              outcome[2][0])
+
     def test_unreachable(self):
         """The system's words for an address that it cannot reach."""
         self.check(("255.255.255.255", 80), 1, "UNREACHABLE",

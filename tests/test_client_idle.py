@@ -49,12 +49,12 @@ class IdleTests(ClientTestCase):
             "alive after all of them"], []))
 
     def test_cut_that_shows(self):
-        """1: it is told at once, after how much silence and how."""
+        """4: it is told at once, after how much silence and how."""
         for then, word in (peers.end, "CLOSED"), (peers.cut, "RESET"):
             code, out, err = self.here(*self.play(cuts(then)),
                                        "--idle", "0.01,600,700")
             lines = out.decode().splitlines()
-            self.assertEqual((code, err, len(lines)), (1, [], 4))
+            self.assertEqual((code, err, len(lines)), (4, [], 4))
             self.assertEqual(lines[0], "silent for 0.01 s: alive")
             for line in lines[1:3]:
                 self.assertRegex(line, r"^silent for [67]00 s: cut after "
@@ -64,12 +64,12 @@ class IdleTests(ClientTestCase):
                              "something in between")
 
     def test_cut_that_does_not_show(self):
-        """1: it is found by asking again."""
+        """4: it is found by asking again."""
         code, out, err = self.here(*self.play(peers.after(len("before 0.01 s"),
                                                           peers.mute)),
                                    "--idle", "0.01", "-W", "0.05")
         lines = out.decode().splitlines()
-        self.assertEqual((code, err), (1, []))
+        self.assertEqual((code, err), (4, []))
         self.assertEqual(lines[0], "silent for 0.01 s: lost, as was found "
                          "when it was asked again (TIMEOUT)")
         self.assertRegex(lines[1], "^cut within 0.01 s; ")
@@ -90,7 +90,7 @@ class IdleTests(ClientTestCase):
             if b"0.1" not in data:
                 peers.echo(connection)
         code, out, err = self.here(*self.play(script), "--idle", "0.1,0.2")
-        self.assertEqual((code, err), (1, []))
+        self.assertEqual((code, err), (4, []))
         self.assertEqual(out.splitlines()[-1], b"alive after 0.2 s: what was "
                          b"cut sooner has another reason")
 
@@ -123,13 +123,16 @@ class IdleTests(ClientTestCase):
         """One object, with a unit in the name of every figure."""
         host, port = self.play(cuts(peers.end))
         code, out, err = self.here(host, port, "--idle", "600,0.01", "--json")
-        self.assertEqual((code, out.count(b"\n"), err), (1, 1, []))
+        self.assertEqual((code, out.count(b"\n"), err), (4, 1, []))
         figures = json.loads(out.decode())
+        self.assertRegex(figures.pop("started"), "^[0-9]{4}-")
         after = figures["cuts"][0].pop("after_seconds")
         self.assertTrue(0 < after < 600, after)
         self.assertEqual(figures, {
             "host": host, "port": port, "alive_after_seconds": 0.01,
             "cut_within_seconds": 600, "failures": {}, "first_failure": None,
+            "asked_seconds": [0.01, 600], "alive_seconds": [0.01],
+            "unfinished_seconds": [], "stopped_seconds": 0,
             "cuts": [{"seconds": 600, "word": "CLOSED"}]})
 
     def test_quiet(self):

@@ -53,7 +53,7 @@ class PoolTestCase(TestCase):
         """The same, and wait until it waits for one to be given back."""
         fate, thread = self.borrower(pool)
         until(lambda: sys._current_frames()[thread.ident].f_code.co_name
-              == "wait", "the thread to wait")
+              == "_wait", "the thread to wait")
         return fate, thread
 
     def assertAllFree(self, pool):
@@ -194,7 +194,7 @@ class WaitingTests(PoolTestCase):
     def test_timeout_of_connecting(self):
         """Waiting and connecting have one deadline, and then PoolTimeout."""
         pool = ConnectionPool(peers.deaf(self), timeout=PATIENCE)
-        with mock.patch(CLOCK % "pool", side_effect=[100, 100, PATIENCE + 99.9]):
+        with mock.patch(CLOCK % "pool", side_effect=[100, PATIENCE + 99.9]):
             with self.assertRaisesRegex(PoolTimeout,
                                         "a slot was free, but") as caught:
                 with pool.connection():
@@ -208,7 +208,7 @@ class WaitingTests(PoolTestCase):
         pool = self.pool(max_size=1, timeout=0.2)
         good, pool.address = pool.address, peers.deaf(self)
         first = self.borrower(pool)
-        until(lambda: "is_ready" == sys._current_frames()[
+        until(lambda: "wait" == sys._current_frames()[
             first[1].ident].f_back.f_code.co_name, "the attempt")
         pool.address, pool.timeout = good, PATIENCE
         second = self.waiter(pool)

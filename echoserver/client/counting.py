@@ -1,33 +1,33 @@
 """Round trips, counted and measured: the --count of the client program.
 
-Each connection has a task, in one thread, that makes one round trip after the
-other.  A connection is kept for as long as it lasts, and between two messages
-too: who cuts idle connections is one of the questions that this program is
-asked.  One that fails is counted and told, and the next message connects
-again.  The name is looked up once.
+Each connection of the run has a task, in one thread, that makes one round trip
+after the other.  A connection is kept for as long as it lasts, and between two
+messages too: which link cuts idle connections is one of the questions that
+this program is asked.  A failure is counted and told, and the next message
+connects again, after the name was looked up anew.  With --reconnect each
+message has a connection of its own.
 
 No two messages are alike, so that a reply that is stale, or meant for another
 connection, is a wrong echo.
 """
 
 import argparse
+import functools
 import math
-import socket
-from time import perf_counter
 from typing import Any, Dict, List, Optional
 
 from .connecting import Place, connect, describe, lookup
 from .connection import Connection
-from .diagnosis import OK, diagnose
+from .diagnosis import Failures
 from .errors import WrongEcho
 from .figures import Tally
+from .output import now
 from .report import Report
-from .waiting import READ, Tasks, ready
+from .waiting import Task, Tasks
 
 __all__ = ["Count", "message", "run"]
 
-_LETTERS = {ord("0") + digit: ord("a") + digit for digit in range(10)}
-_ALL_BYTES = bytes(range(256))
+_LETTERS = bytes.maketrans(b"0123456789", b"abcdefghij")
 
 
 def message(number: int, size: int) -> bytes:
@@ -38,9 +38,14 @@ def message(number: int, size: int) -> bytes:
     others.  Then come all byte values in their order, from another one each
     time, so that even short messages send every value before long.
     """
-    head = str(number)[::-1].translate(_LETTERS).encode() + b" "
-    rotated = _ALL_BYTES[number * 37 % 256:]    # 37 is odd: reaches them all
-    return (head + rotated + _ALL_BYTES * (size // 256 + 1))[:size]
+    start = number * 37 % 256       # 37 is odd: reaches them all
+    return ((b"%d" % number)[::-1].translate(_LETTERS) + b" "
+            + _values(size)[start:start + size])[:size]
+
+
+@functools.lru_cache(1)
+def _values(size: int) -> bytes:
+    return bytes(range(256)) * (size // 256 + 2)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,135 +57,185 @@ def run(args: argparse.Namespace) -> int:
 class Count:
     """One counting run.
 
-    Class variables, in seconds: failure_pause, what a connection waits after a
-    failure, at least: a hundred attempts a second find a server that is back
-    soon enough, and are no storm; last_reply_timeout, how long replies are
-    waited for after the deadline, and after a signal.
+    Class variables, in seconds: failure_pause, how long a connection waits
+    after a failure, at least: a hundred attempts a second find a server that
+    is back soon enough, and are no storm; last_reply_timeout, how long replies
+    are waited for after the deadline, and after a signal.
     """
 
     failure_pause = 0.01
     last_reply_timeout = 0.5
 
     def __init__(self, args: argparse.Namespace, tasks: Tasks) -> None:
-        self._args = args
-        self._address = args.host, args.port
-        self._tasks = tasks
-        self._tally = Tally()
-        self._report = Report(args, self._tally)
-        self._code = OK
-        self._claimed = 0           # messages, by number
-        self._start = tasks.now
+        self.args = args
+        self.address = args.host, args.port
+        self.tasks = tasks
+        self.tally = Tally(tasks.now)
+        self.failures = Failures(self.address)
+        self.report = Report(args, self.tally)
+        self.start = tasks.now
+        self.deadline = self.start + (args.deadline or math.inf)
+        self.claimed = 0            # messages, by number
+        self._places: Optional[List[Place]] = None
+        self._standstill_told = 0.0
+        self._started = now()
 
     def run(self) -> int:
         """Return the exit code, after the summary."""
+        args, tally, tasks = self.args, self.tally, self.tasks
         try:
-            places = lookup(self._address)
-            self._start = perf_counter()
-            self._deadline = self._start + (self._args.deadline or math.inf)
-            for _ in range(self._args.connections):
-                self._tasks.resume(self._work(places))
-            self._tasks.run(self._tick, self._is_owed)
-            if not (self._tally.messages or self._tasks.signal):
-                raise TimeoutError("%s was asked nothing before the "
-                                   "--deadline; allow it more time"
-                                   % describe(self._address))
-        except (socket.gaierror, TimeoutError, MemoryError) as error:
-            self._note(error)
-        self._report.summary(self._figures(), self._tasks.signal > 0)
-        return 128 + self._tasks.signal if self._tasks.signal else self._code
+            for _ in range(min(args.connections, args.count or math.inf)):
+                tasks.start(Worker(self).run())
+            tasks.run(self._tick, self._is_owed)
+            if not tasks.signal and not self.failures.words and (
+                    not tally.verified or tally.verified < args.count):
+                raise TimeoutError(
+                    "%s gave %d of %s replies before the --deadline; allow it "
+                    "more time" % (describe(self.address), tally.verified,
+                                   args.count or "any"))
+        except (TimeoutError, MemoryError) as error:
+            self.note(error)
+        self.report.summary(self._figures(), tasks.signal > 0)
+        return 128 + tasks.signal if tasks.signal else self.failures.code
 
     def _tick(self) -> None:
-        now = perf_counter()
-        self._report.progress(now - self._start)
-        if self._tasks.is_asked:
-            self._tasks.is_asked = False
-            self._report.so_far(self._figures())
-        if now >= self._deadline + self.last_reply_timeout:
+        now, standstill = self.tasks.now, self.tasks.standstill
+        if standstill > self._standstill_told:
+            self.report.standstill(standstill - self._standstill_told)
+            self._standstill_told = standstill
+        self.report.progress(now - self.start)
+        if self.tasks.is_asked:
+            self.tasks.is_asked = False
+            self.report.so_far(self._figures())
+        if now >= self.deadline + self.last_reply_timeout:
             raise TimeoutError("%s did not answer before the --deadline; "
-                               "allow it more time" % describe(self._address))
+                               "allow it more time" % describe(self.address))
 
     def _is_owed(self) -> bool:
-        """Whether to wait for replies, when a signal has come."""
-        return bool(self._tally.unanswered) and perf_counter() < (
-            self._tasks.stopped_at + self.last_reply_timeout)
+        """Return whether to wait for replies, when a signal has come."""
+        return bool(self.tally.unanswered) and self.tasks.now < (
+            self.tasks.stopped_at + self.last_reply_timeout)
 
     def _figures(self) -> Dict[str, Any]:
-        return self._tally.figures(self._args.size, self._args.interval > 0,
-                                   self._start, perf_counter())
+        return dict(
+            self.tally.figures(self.args.size, self.start, self.tasks.now),
+            started=self._started, failures=self.failures.words,
+            first_failure=self.failures.first,
+            stopped_seconds=round(self.tasks.standstill, 6))
 
-    async def _work(self, places: List[Place]) -> None:
-        """Make round trips, over one connection after another."""
-        args, connection = self._args, None
-        due, earliest = self._start, 0.0
+    def connect(self) -> Task:
+        """Return a Connection; a name is looked up again after a failure."""
+        end = min(self.args.timeout or math.inf, self.deadline - self.tasks.now)
+        timeout = None if end == math.inf else max(end, 0.001)
+        if self._places is None:
+            self._places = yield from lookup(self.address, timeout)
+        link = yield from connect(self.address, timeout, self._places)
+        self.tally.connects.add(link.seconds)
+        self.tally.addresses.add(link.ip)
+        return Connection(self.address, self.args.timeout, link)
+
+    def fail(self, error: Exception, number: int, since: Optional[float],
+             is_sent: bool) -> None:
+        """Count a message that has no good reply, and has waited since then if
+        it had begun."""
+        self._places = None
+        self.tally.fail(is_sent, isinstance(error, WrongEcho))
+        self.note(error, "" if since is None else " (seq=%d time=%.3f ms)" % (
+            number, (self.tasks.time() - since) * 1e3))
+
+    def note(self, error: Exception, details: str = "") -> None:
+        """Count and tell a failure."""
+        word, line = self.failures.note(error)
+        self.report.failure(word, line + details)
+
+
+class Worker:
+    """A connection of the run, or one after another."""
+
+    def __init__(self, count: Count) -> None:
+        self._count = count
+        self._connection: Optional[Connection] = None
+        self._connecting_at: Optional[float] = None     # before a first reply
+        self._number = len(count.tally.replies)
+        count.tally.replies.append(0)
+
+    def run(self) -> Task:
+        """Make round trips for as long as the run has any, as a task."""
+        count, tasks = self._count, self._count.tasks
+        tally, args = count.tally, count.args
+        due = tasks.now
         try:
-            while self._tasks.running and (
-                    not args.count or self._claimed < args.count):
-                self._claimed += 1
-                number, free = self._claimed, perf_counter()
-                due, began = max(due, earliest), 0.0
+            while tasks.running and (
+                    not args.count or count.claimed < args.count):
+                count.claimed += 1
+                number, since = count.claimed, None
                 try:
-                    await self._rest(connection, min(due, self._deadline))
-                    began = perf_counter()
-                    if began >= self._deadline:
+                    if due > tasks.now:
+                        yield from self._rest(min(due, count.deadline))
+                        since = tasks.now
+                    else:
+                        # Without an interval it is due when the one before it
+                        # has its reply.
+                        since = due if args.interval else tasks.now
+                    if tasks.now >= count.deadline:
                         break
-                    # It has waited since then; a timer may be late, too.
-                    since = due if due < free else began
                     due += args.interval
-                    self._tally.unanswered[number] = since
-                    if connection is None:
-                        connection = await self._connect(places)
-                    await connection.exchange(message(number, args.size))
-                    now = self._tasks.now
-                    self._succeed(number, now - connection.asked_at,
-                                  now - since)
+                    yield from self._ask(number, since)
                 except (OSError, WrongEcho) as error:
-                    if connection is not None:
-                        self._drop(connection)
-                        connection = None
-                    # Cut at rest, its turn is still to come.
-                    self._fail(error, number, began or perf_counter())
-                    earliest = perf_counter() + self.failure_pause
-                self._tally.unanswered.pop(number, None)
+                    self._drop()
+                    tally.unconnected.pop(number, None)
+                    count.fail(error, number, since,
+                               number in tally.unanswered)
+                    due = max(due, tasks.now + count.failure_pause)
+                tally.unanswered.pop(number, None)
         finally:
-            if connection is not None:
-                self._drop(connection)
+            self._drop()
 
-    @staticmethod
-    async def _rest(connection: Optional[Connection], end: float) -> None:
+    def _rest(self, end: float) -> Task:
         """Wait until the end; raise what becomes of the connection by then."""
-        while perf_counter() < end:
-            if (await ready(connection, READ, end) and connection is not None
+        connection, tasks = self._connection, self._count.tasks
+        while tasks.now < end:
+            files = () if connection is None else connection.reading
+            if ((yield files, end - tasks.now) and connection is not None
                     and connection.receive() is not None):
                 raise connection.ended_early()
 
-    async def _connect(self, places: List[Place]) -> Connection:
-        start = perf_counter()
-        connected = await connect(self._address, places, self._args.timeout)
-        self._tally.connects.add(perf_counter() - start)
-        return Connection(self._address, self._args.timeout, connected)
+    def _ask(self, number: int, since: float) -> Task:
+        """Make one round trip, with a message that was due then."""
+        count, tasks, tally = self._count, self._count.tasks, self._count.tally
+        connection = self._connection or (yield from self._connect(
+            number, since))
+        tally.unanswered[number] = since
+        standstill, asked = tasks.standstill, tasks.time()
+        yield from connection.exchange(message(number, count.args.size))
+        now, seconds = tasks.now, None
+        if standstill == tasks.standstill:
+            seconds = now - asked
+            tally.times.add(seconds)
+            tally.waits.add(now - since)
+            if self._connecting_at is not None:
+                tally.firsts.add(now - self._connecting_at)
+        self._connecting_at = None
+        tally.succeed(now)
+        tally.replies[self._number] += 1
+        count.report.reply(number, seconds, connection)
+        if count.args.reconnect:
+            self._drop()
 
-    def _succeed(self, number: int, seconds: float, waited: float) -> None:
-        self._tally.succeed(self._tasks.now)
-        self._tally.times.add(seconds)
-        if self._args.interval:
-            self._tally.waits.add(waited)
-        self._report.reply(number, seconds)
+    def _connect(self, number: int, since: float) -> Task:
+        tally = self._count.tally
+        tally.unconnected[number] = since
+        self._connecting_at = self._count.tasks.time()
+        self._connection = yield from self._count.connect()
+        del tally.unconnected[number]
+        return self._connection
 
-    def _fail(self, error: Exception, number: int, began: float) -> None:
-        """Count a message that began at that time and has no good reply."""
-        self._tally.fail(isinstance(error, WrongEcho), began)
-        self._note(error, " (seq=%d time=%.3f ms)" % (
-            number, (perf_counter() - began) * 1e3))
-
-    def _note(self, error: Exception, details: str = "") -> None:
-        code, word, line = diagnose(error, self._address)
-        self._code = max(self._code, code)
-        self._tally.note(word, line)
-        self._report.failure(word, line + details)
-
-    def _drop(self, connection: Connection) -> None:
-        sent_again = connection.retransmissions()
-        if sent_again is not None:
-            self._tally.retransmissions = sent_again + (
-                self._tally.retransmissions or 0)
-        connection.close()
+    def _drop(self) -> None:
+        """Close the connection, if there is one."""
+        connection, tally = self._connection, self._count.tally
+        if connection is not None:
+            again = connection.retransmissions()
+            if again is not None:
+                tally.retransmissions = again + (tally.retransmissions or 0)
+            connection.close()
+            self._connection = None

@@ -6,7 +6,7 @@ and figures go out.
 
 import copy
 import math
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 
 __all__ = ["Histogram", "Tally"]
 
@@ -15,6 +15,10 @@ _BLOCKS = "\u258f\u258e\u258d\u258c\u258b\u258a\u2589\u2588"
 
 # Two times that differ by less than this part of them are counted as one.
 _STEP = 0.008
+
+
+# Times that are kept until they are counted, which is cheaper by the thousand.
+_BATCH = 4096
 
 
 class Histogram:
@@ -31,16 +35,27 @@ class Histogram:
         self.min = math.inf
         self.max = 0.0
         self._counters: Dict[int, int] = {}
+        self._new: List[float] = []
 
     def add(self, seconds: float) -> None:
-        """Count one more time."""
-        self.count += 1
-        self.sum += seconds
-        self.min = min(self.min, seconds)
-        self.max = max(self.max, seconds)
-        # A coarse clock may have seen no time pass at all.
-        key = round(math.log(max(seconds, 1e-9)) / _STEP)
-        self._counters[key] = self._counters.get(key, 0) + 1
+        """Count one more time, in the figures after the next settle()."""
+        self._new.append(seconds)
+        if len(self._new) >= _BATCH:
+            self.settle()
+
+    def settle(self) -> "Histogram":
+        """Count all times that were added."""
+        new, self._new = self._new, []
+        self.count += len(new)
+        self.sum += sum(new)
+        self.min = min([self.min, *new])
+        self.max = max([self.max, *new])
+        log, counters = math.log, self._counters
+        for seconds in new:
+            # A coarse clock may have seen no time pass at all.
+            key = round(log(seconds if seconds > 1e-9 else 1e-9) / _STEP)
+            counters[key] = counters.get(key, 0) + 1
+        return self
 
     def percentile(self, percent: float) -> float:
         """Return the time that percent of all do not exceed."""
@@ -54,6 +69,7 @@ class Histogram:
     def figures(self, name: str) -> Dict[str, Optional[float]]:
         """Return min, mean, percentiles and max in microseconds, as name_*_us;
         None for all if there was no time."""
+        self.settle()
         values = {"min": self.min, "mean": self.sum / max(self.count, 1),
                   "p50": self.percentile(50), "p90": self.percentile(90),
                   "p99": self.percentile(99), "max": self.max}
@@ -68,7 +84,7 @@ class Histogram:
         bar, drawn in eighths of a character with blocks and in # without.
         Where it is narrow the bars go first, and the counts stay.
         """
-        if not self.count:
+        if not self.settle().count:
             return []
         least, most = min(self._counters), max(self._counters)
         span = (most - least) // height + 1
@@ -95,80 +111,84 @@ def _bar(length: float, blocks: bool) -> str:
 class Tally:
     """The outcomes of round trips.
 
-    Attributes: verified, lost and wrong, numbers of messages; unanswered, of
-    those on their way, since when each has waited; times, waits and connects,
-    Histograms of the round trips, of the same since they were due, and of
-    connecting; retransmissions of TCP segments, None if the system does not
-    tell.
+    Attributes: verified, lost and wrong, numbers of messages; unsent, of those
+    that found no connection; unanswered and unconnected, of those on their way
+    and of those whose connection is being made, since when each has waited; times, waits, connects and firsts, Histograms of the
+    round trips, of the same since they were due, of connecting, and from the
+    beginning of connecting to the first reply of a connection; replies, of
+    each connection of the run; addresses that were measured; retransmissions
+    of TCP segments, None if the system does not tell.
+
+    An outage is a time in which no connection got a reply: it begins with the
+    last good reply before a failure, or with the run, and ends with the next.
     """
 
-    def __init__(self) -> None:
-        self.verified = self.lost = self.wrong = 0
+    def __init__(self, start: float = 0.0) -> None:
+        self.verified = self.lost = self.wrong = self.unsent = 0
         self.unanswered: Dict[int, float] = {}
+        self.unconnected: Dict[int, float] = {}
         self.times = Histogram()
         self.waits = Histogram()
         self.connects = Histogram()
+        self.firsts = Histogram()
+        self.replies: List[int] = []
+        self.addresses: Set[str] = set()
         self.retransmissions: Optional[int] = None
-        self._words: Dict[str, int] = {}
-        self._first_failure: Optional[str] = None
-        self._outages = 0
-        self._longest_outage = 0.0
-        self._out_since = math.inf
+        self._outages: List[float] = []
+        self._is_out = False
+        self._last_good = start
 
     @property
     def messages(self) -> int:
-        """How many there were."""
+        """How many were sent."""
         return self.verified + self.lost + self.wrong + len(self.unanswered)
 
     def succeed(self, now: float) -> None:
         """Count a reply."""
         self.verified += 1
-        if self._out_since < now:
-            self._outages += 1
-            self._longest_outage = max(self._longest_outage,
-                                       now - self._out_since)
-            self._out_since = math.inf
+        if self._is_out:
+            self._outages.append(now - self._last_good)
+            self._is_out = False
+        self._last_good = now
 
-    def fail(self, is_wrong: bool, began: float) -> None:
-        """Count a message that began at that time and has no good reply."""
+    def fail(self, is_sent: bool, is_wrong: bool = False) -> None:
+        """Count a message without a good reply."""
         self.wrong += is_wrong
-        self.lost += not is_wrong
-        self._out_since = min(self._out_since, began)
+        self.lost += is_sent and not is_wrong
+        self.unsent += not is_sent
+        self._is_out = True
 
-    def note(self, word: str, line: str) -> None:
-        """Count a cause by its word, and keep the line of the first."""
-        self._words[word] = self._words.get(word, 0) + 1
-        self._first_failure = self._first_failure or line
-
-    def figures(self, size: int, is_paced: bool, start: float,
-                now: float) -> Dict[str, Any]:
-        """Return all figures of a run with messages of size bytes, at their
-        times if it is paced.  What has no value is None."""
-        seconds = now - start
-        rate = self.verified / seconds if seconds > 0 else None
-        outage = max(now - self._out_since, 0)      # that goes on
-        ages = [now - since for since in self.unanswered.values()]
+    def figures(self, size: int, start: float, now: float) -> Dict[str, Any]:
+        """Return all figures of a run with messages of size bytes.  What has
+        no value is None."""
+        seconds, unsent = now - start, self.unsent + len(self.unconnected)
+        outages, ages = self._outages, _ages(self.unanswered, now)
+        # A single message has no rate, and makes no outage.
+        rate = (self.verified / seconds
+                if seconds > 0 and self.verified > 1 else None)
+        if self._is_out and self.messages + unsent > 1:
+            outages = outages + [now - self._last_good]     # it goes on
         waits = copy.deepcopy(self.waits)
-        for age in ages if is_paced else ():
+        for age in ages + _ages(self.unconnected, now):
             waits.add(age)      # so long at least: a stall is not hidden
-        figures: Dict[str, Any] = {
-            "messages_sent": self.messages,
-            "replies_verified": self.verified,
-            "messages_lost": self.lost,
-            "replies_wrong": self.wrong,
-            "messages_unanswered": len(ages),
-            "oldest_unanswered_seconds": round(max(ages, default=0), 6),
-            "seconds": round(seconds, 6),
-            "replies_per_s": rate and round(rate, 1),
-            "bytes_per_s": rate and round(rate * size, 1),
-            "failures": self._words,
-            "first_failure": self._first_failure,
-            "outages": self._outages + (outage > 0),
-            "longest_outage_seconds": round(max(self._longest_outage, outage),
-                                            6),
-            "tcp_retransmissions": self.retransmissions,
-        }
-        for name, times in (("rtt", self.times), ("wait", waits),
-                            ("connect", self.connects)):
-            figures.update(times.figures(name))
-        return figures
+        return dict(
+            {key: value for name, times in (
+                ("rtt", self.times), ("wait", waits),
+                ("connect", self.connects), ("first", self.firsts))
+             for key, value in times.figures(name).items()},
+            messages_sent=self.messages, replies_verified=self.verified,
+            messages_lost=self.lost, replies_wrong=self.wrong,
+            messages_unanswered=len(ages), messages_unsent=unsent,
+            oldest_unanswered_seconds=round(max(ages, default=0), 6),
+            seconds=round(seconds, 6), replies_per_s=rate and round(rate, 1),
+            bytes_per_s=rate and round(rate * size, 1),
+            replies_least=min(self.replies, default=None),
+            replies_most=max(self.replies, default=None),
+            outages=len(outages),
+            longest_outage_seconds=round(max(outages, default=0), 6),
+            tcp_retransmissions=self.retransmissions,
+            addresses=sorted(self.addresses))
+
+
+def _ages(begun: Dict[int, float], now: float) -> List[float]:
+    return [max(now - since, 0) for since in begun.values()]

@@ -1,11 +1,17 @@
 """What the client program says: results on standard output, all else on
-standard error."""
+standard error.
+
+make_output_wait() of console.py lets both wait where a neighbour has made them
+non-blocking.
+"""
 
 import argparse
 import os
 import sys
+from datetime import datetime, timezone
 
-__all__ = ["Progress", "StreamError", "encoded", "expressible", "put",
+
+__all__ = ["Progress", "StreamError", "encoded", "expressible", "now", "put",
            "stamped", "tell", "write"]
 
 
@@ -29,13 +35,15 @@ def expressible(text: str) -> str:
         charset, "backslashreplace").decode(charset)
 
 
+def now() -> str:
+    """Return the time of day, as ISO 8601 writes it."""
+    return datetime.now(timezone.utc).astimezone().isoformat(
+        timespec="milliseconds")
+
+
 def stamped(args: argparse.Namespace, line: str) -> str:
     """Return line, after the time of day if args ask for it."""
-    if not args.timestamps:
-        return line
-    from datetime import datetime
-    now = datetime.now().astimezone()
-    return "%s %s" % (now.isoformat(timespec="milliseconds"), line)
+    return "%s %s" % (now(), line) if args.timestamps else line
 
 
 def put(text: str) -> None:
@@ -44,18 +52,13 @@ def put(text: str) -> None:
 
 
 def write(data: bytes) -> None:
-    """Write data to standard output, at once and in full, also where somebody
-    who shares it has made it non-blocking."""
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(sys.stdout.fileno(), rest):]
-        except BlockingIOError:
-            import select
-            select.select([], [sys.stdout], [])
-        except OSError as error:
-            raise StreamError("standard output cannot be written",
-                              error) from None
+    """Write data to standard output, at once and in full."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        raise StreamError("standard output cannot be written",
+                          error) from None
 
 
 def tell(text: str, end: str = "\n") -> None:

@@ -14,19 +14,25 @@ the terminal cannot show of a reply is escaped.
 """
 
 import argparse
+import contextlib
 import io
+import os
 import signal
 import sys
-from typing import Any, Optional
+from typing import Any, Iterator, Optional
 
+from ..console import discard_output
 from .connection import Connection
-from .diagnosis import INTERRUPTED, NETWORK, OK, diagnose
+from .diagnosis import INTERRUPTED, NETWORK, Failures, diagnose
 from .errors import WrongEcho
-from .output import encoded, expressible, put, tell, write
+from .output import StreamError, encoded, expressible, put, tell, write
+from .waiting import die
 
 readline: Any = None
+termios: Any = None
 try:
     # Neither on Windows nor in every build.
+    import termios
     import readline
 except ImportError:
     pass
@@ -42,6 +48,10 @@ _READLINE = ("input-meta on", "output-meta on", "convert-meta off",
 # but that is owed: a farewell is not worth a longer wait.
 FAREWELL = 1.0
 
+# Bytes of a line that a terminal keeps (N_TTY_BUF_SIZE of Linux, less one for
+# the newline), unless a line editor reads each key.
+_LONGEST_LINE = 4095
+
 # The control characters, which a terminal obeys, but for the tabulator.
 _CONTROLS = {code: "\\x%02x" % code
              for code in [*range(9), *range(10, 32), *range(127, 160)]}
@@ -49,7 +59,30 @@ _CONTROLS = {code: "\\x%02x" % code
 
 def run(args: argparse.Namespace) -> int:
     """Converse at the terminal; return the exit code."""
-    return Prompt(args).run()
+    with _terminal_given_back():
+        return Prompt(args).run()
+
+
+@contextlib.contextmanager
+def _terminal_given_back() -> Iterator[None]:
+    """Let no signal end this process before the terminal has its mode back: a
+    line editor turns its echo off."""
+    if termios is None or not os.isatty(0):
+        yield
+        return
+    mode = termios.tcgetattr(0)
+
+    def end(number: int, frame: Any) -> None:
+        termios.tcsetattr(0, termios.TCSANOW, mode)
+        die(number)
+    old = {number: signal.signal(number, end) for number in (
+        signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def shown(data: bytes) -> str:
@@ -76,9 +109,10 @@ class Prompt:
         self._address = args.host, args.port
         self._timeout: Optional[float] = args.timeout
         self._interactive = sys.stdout.isatty()
+        self._has_editor = self._interactive and readline is not None
         self._prompt = expressible(args.prompt) if self._interactive else ""
         self._connection: Optional[Connection] = None
-        self._code = OK
+        self._failures = Failures(self._address)
 
     def run(self) -> int:
         """Read and send lines until Ctrl-D; return the exit code."""
@@ -86,7 +120,7 @@ class Prompt:
             self._connect()
         except OSError as error:
             self._lose(error)
-            return self._code
+            return self._failures.code
         # Let every byte in, whether or not it is text.
         sys.stdin = io.TextIOWrapper(sys.stdin.buffer, sys.stdin.encoding,
                                      "surrogateescape")
@@ -101,7 +135,7 @@ class Prompt:
         while True:
             try:
                 line = self._ask()
-            except EOFError:
+            except (EOFError, OSError):     # the terminal may be gone
                 self._end_line()
                 return self._leave()
             except KeyboardInterrupt:
@@ -109,8 +143,13 @@ class Prompt:
                 if not self._typed():
                     return INTERRUPTED
             else:
+                data = encoded(line)
+                if len(data) >= _LONGEST_LINE and not self._has_editor:
+                    tell("The terminal passes on %d bytes of a line, and may "
+                         "have cut this one; send it through a pipe."
+                         % _LONGEST_LINE)
                 if line.strip():
-                    self._say(encoded(line))
+                    self._say(data)
 
     def _ask(self) -> str:
         """Return a line from the terminal, after Ctrl-Z and fg as well.
@@ -118,8 +157,7 @@ class Prompt:
         A shell gives the terminal back in the mode that it likes itself, so
         the line editor must begin anew, with what had been typed.
         """
-        if (not self._interactive or readline is None
-                or not hasattr(signal, "SIGCONT")):
+        if not self._has_editor or not hasattr(signal, "SIGCONT"):
             return input(self._prompt)
         typed = ""
         readline.set_startup_hook(lambda: readline.insert_text(typed))
@@ -151,7 +189,7 @@ class Prompt:
 
     def _current(self) -> Optional[Connection]:
         """Return the connection, after a look at what has become of it."""
-        connection, code = self._connection, self._code
+        connection = self._connection
         try:
             if connection is not None:
                 connection.is_watched = False   # while a line was typed
@@ -159,8 +197,7 @@ class Prompt:
                     raise connection.ended_early()
                 connection.is_watched = True
         except OSError as error:
-            self._lose(error)
-            self._code = code       # news and no failure: nothing was owed
+            self._lose(error, is_news=True)
         return self._connection
 
     def _connect(self) -> Connection:
@@ -179,17 +216,20 @@ class Prompt:
                 self._lose(error)
             except OSError:
                 pass        # nothing was owed
-        return self._code
+        return self._failures.code
 
-    def _lose(self, error: BaseException) -> None:
-        """Tell of an error, or of Ctrl-C in its place, and close."""
-        code = NETWORK
-        if isinstance(error, Exception):
-            code, _, line = diagnose(error, self._address)
-            tell(line)
-        else:
+    def _lose(self, error: BaseException, is_news: bool = False) -> None:
+        """Tell of an error, or of Ctrl-C in its place, and close.
+
+        News is no failure: nothing was owed.
+        """
+        if not isinstance(error, Exception):
             self._end_line()
-        self._code = max(self._code, code)
+            self._failures.worsen(NETWORK)
+        elif is_news:
+            tell(diagnose(error, self._address)[2])
+        else:
+            tell(self._failures.note(error)[1])
         self._drop()
 
     def _drop(self) -> None:
@@ -200,7 +240,10 @@ class Prompt:
     def _end_line(self) -> None:
         """Leave the line of the prompt, where there is one."""
         if self._interactive:
-            put("")
+            try:
+                put("")
+            except StreamError:     # the terminal is gone
+                discard_output()
 
     def _typed(self) -> str:
         """Return what stands behind the prompt, as far as can be known."""

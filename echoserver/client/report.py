@@ -5,25 +5,29 @@ import json
 import math
 import shutil
 import sys
-from typing import Any, Dict, List, Set
+from collections import deque
+from typing import Any, Deque, Dict, List, Optional, Set
 
 from .connecting import describe
+from .connection import Connection
 from .figures import Tally
 from .output import Progress, put, stamped, tell
 
-__all__ = ["Report", "summary"]
+__all__ = ["Report", "bars", "summary"]
 
 
 class Report:
     """Show how a run goes, and in the end what tally has.
 
-    Class variables, in seconds: line_interval, between messages from which on
-    each has its line; progress_interval, between two lines of progress that
-    are there otherwise, but for a terminal, where one changes all the time.
+    Class variables: line_interval, seconds between messages from which on each
+    has its line; progress_interval, seconds between two lines of progress that
+    are there otherwise, but for a terminal, where one changes all the time;
+    bars, of the worst round trips, that this one shows.
     """
 
     line_interval = 0.2
     progress_interval = 1.0
+    bars = 20
 
     def __init__(self, args: argparse.Namespace, tally: Tally) -> None:
         self._args = args
@@ -40,13 +44,19 @@ class Report:
         # The time and the number of replies of the last line of progress, and
         # the longest round trip since.
         self._then, self._before, self._worst = 0.0, 0, 0.0
+        self._row: Deque[float] = deque(maxlen=self.bars)
 
-    def reply(self, number: int, seconds: float) -> None:
-        """Show that the reply to a message took so long."""
-        self._worst = max(self._worst, seconds)
+    def reply(self, number: int, seconds: Optional[float],
+              connection: Connection) -> None:
+        """Show that the reply to a message took so long, None if that is not
+        known."""
+        if seconds is not None and seconds > self._worst:
+            self._worst = seconds
         if self._has_lines and not self._args.json:
-            put(stamped(self._args, "%d bytes from %s: seq=%d time=%.3f ms" % (
-                self._args.size, self._where, number, seconds * 1e3)))
+            put(stamped(self._args, "%d bytes from %s: seq=%d %stime=%s ms" % (
+                self._args.size, self._where, number, "connect=%.3f ms "
+                % (connection.connecting_time * 1e3)
+                if self._args.reconnect else "", _ms(seconds))))
 
     def failure(self, word: str, line: str) -> None:
         """Show a line, or only the first one with that word."""
@@ -55,26 +65,37 @@ class Report:
             self._progress.erase()
             tell(stamped(self._args, line))
 
+    def standstill(self, seconds: float) -> None:
+        """Show that this program did not run for so long."""
+        self._progress.erase()
+        tell(stamped(self._args, "this program stood still for %.1f s; no "
+                     "time that was measured meanwhile counts" % seconds))
+
     def progress(self, seconds: float) -> None:
         """Show how it goes after so many seconds, if it is time for that."""
         passed, tally = seconds - self._then, self._tally
-        if not passed or passed < self._pause:
+        if passed <= 0 or passed < self._pause:
             return
         replies = tally.verified - self._before
         line = "%.0f replies/s, max %s ms, %d verified, %d lost, %d wrong" % (
-            replies / passed, "%.3f" % (self._worst * 1e3) if replies else "-",
+            replies / passed, _ms(self._worst if replies else None),
             tally.verified, tally.lost, tally.wrong)
+        self._row.append(self._worst)
         self._then, self._before, self._worst = seconds, tally.verified, 0.0
         if self._progress.exists:
-            self._progress.show(line)
+            self._progress.show("%s %s" % (line, bars(
+                self._row, _is_utf8(sys.stderr))))
         else:
             put(stamped(self._args, line))
 
     def so_far(self, figures: Dict[str, Any]) -> None:
         """Show figures in the middle of the run, for a person."""
         self._progress.erase(True)
-        for line in summary(figures):
-            tell(line)
+        for line in self._lines(figures):
+            tell(stamped(self._args, line))
+
+    def _lines(self, figures: Dict[str, Any]) -> List[str]:
+        return summary(figures, self._args.connections, self._args.reconnect)
 
     def summary(self, figures: Dict[str, Any], interrupted: bool) -> None:
         """Print the figures of the whole run."""
@@ -84,40 +105,75 @@ class Report:
             put(json.dumps(dict({
                 "host": args.host, "port": args.port,
                 "connections": args.connections, "size_bytes": args.size,
-                "interval_seconds": args.interval}, **figures),
-                allow_nan=False))
+                "interval_seconds": args.interval,
+                "reconnect": args.reconnect}, **figures), allow_nan=False))
             return
-        lines = ["--- %s, %d bytes a message, %d connection%s" % (
-            self._where, args.size, args.connections,
-            "s" * (args.connections > 1))] + summary(figures)
+        others = [ip for ip in figures["addresses"] if ip != args.host]
+        lines = ["--- %s%s, %d bytes a message, %d connection%s" % (
+            self._where, " (%s)" % ", ".join(others) if others else "",
+            args.size, args.connections,
+            "s" * (args.connections > 1))] + self._lines(figures)
         if args.histogram:
             columns, rows = shutil.get_terminal_size()
             lines += self._tally.times.chart(
-                columns - 1, max(rows - 9, 8),
-                "utf" in str(sys.stdout.encoding).lower())
+                columns - 1, max(rows - 9, 8), _is_utf8(sys.stdout))
         for line in lines:
-            put(line)
+            put(stamped(args, line))
 
 
-def summary(figures: Dict[str, Any]) -> List[str]:
-    """Return the figures of a Tally as lines for a person."""
-    lines = ["%d sent, %d verified, %d lost, %d wrong%s in %.2f s" % (
-        figures["messages_sent"], figures["replies_verified"],
-        figures["messages_lost"], figures["replies_wrong"],
-        ", %d unanswered for up to %.3f s" % (
-            figures["messages_unanswered"],
-            figures["oldest_unanswered_seconds"])
-        if figures["messages_unanswered"] else "", figures["seconds"])]
-    rate = figures["bytes_per_s"] or 0
-    lines.append("%.1f replies/s, %.0f bytes/s (%.1f Mbit/s)" % (
-        figures["replies_per_s"] or 0, rate, rate * 8 / 1e6))
-    if figures["outages"]:
-        lines.append("outages: %d, the longest %.3f s" % (
-            figures["outages"], figures["longest_outage_seconds"]))
-    for name, title in ("rtt", "RTT"), ("wait", "wait"):
-        times = [us for key, us in figures.items() if key.startswith(name)]
-        if name == "rtt" or times[0] is not None:
-            lines.append("%s min/mean/p50/p90/p99/max %s ms" % (
-                title, "/".join("-" if us is None else "%.3f" % (us / 1e3)
-                                for us in times)))
-    return lines
+def _is_utf8(stream: Any) -> bool:
+    return "utf" in str(getattr(stream, "encoding", "")).lower()
+
+
+def _ms(seconds: Optional[float]) -> str:
+    return "-" if seconds is None else "%.3f" % (seconds * 1e3)
+
+
+def bars(times: "Deque[float]", blocks: bool) -> str:
+    """Return a row of bars, each as high as its time beside the longest."""
+    marks = ("\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588" if blocks
+             else "_.-=#")
+    most = max(times, default=0) or 1
+    return "".join(marks[math.ceil(time / most * (len(marks) - 1))]
+                   for time in times)
+
+
+# The lines of a summary, in parts: each is there if its figure is not zero.
+_SUMMARY = (
+    ("", "%(messages_sent)d sent, %(replies_verified)d verified, "
+     "%(messages_lost)d lost, %(replies_wrong)d wrong"),
+    ("messages_unsent", ", %(messages_unsent)d not sent"),
+    ("messages_unanswered", ", %(messages_unanswered)d unanswered for up to "
+     "%(oldest_unanswered_seconds).3f s"),
+    ("", " in %(seconds).2f s"),
+    ("bytes_per_s", "\n%(replies_per_s).1f replies/s, %(bytes_per_s).0f "
+     "bytes/s (%(mbit_per_s).1f Mbit/s)"),
+    ("outages", "\noutages: %(outages)d, the longest "
+     "%(longest_outage_seconds).3f s"),
+    ("stopped_seconds", "\nthis program stood still for "
+     "%(stopped_seconds).1f s"),
+    ("tcp_retransmissions", "\nTCP segments sent again: "
+     "%(tcp_retransmissions)d"))
+_SERVED = ("\nreplies of a connection: least %(replies_least)d, most "
+           "%(replies_most)d")
+_TIMES = (("connect", "connect", ""), ("first", "first reply", ""),
+          ("rtt", "RTT", ""),
+          ("wait", "wait", " (connecting is in the first)"))
+
+
+def summary(figures: Dict[str, Any], connections: int = 1,
+            reconnect: bool = False) -> List[str]:
+    """Return the figures of a run as lines for a person."""
+    figures = dict(figures,
+                   mbit_per_s=(figures["bytes_per_s"] or 0) * 8 / 1e6)
+    lines = "".join(form for key, form in _SUMMARY + (
+        ("replies_most", _SERVED),) * (connections > 1)
+        if not key or figures[key])
+    for name, title, note in _TIMES:
+        if figures[name + "_max_us"] is not None and {
+                "connect": reconnect, "first": connections > 1}.get(name, True):
+            times = [us for key, us in figures.items()
+                     if key.startswith(name + "_") and key.endswith("_us")]
+            lines += "\n%s min/mean/p50/p90/p99/max %s ms%s" % (
+                title, "/".join("%.3f" % (us / 1e3) for us in times), note)
+    return (lines % figures).split("\n")

@@ -15,9 +15,8 @@ from echoserver.client.report import Report, bars, summary
 
 def histogram(times):
     result = Histogram()
-    for seconds in times:
-        result.add(seconds)
-    return result.settle()
+    result.add(list(times))
+    return result
 
 
 class MessageTests(unittest.TestCase):
@@ -143,7 +142,7 @@ class TallyTests(unittest.TestCase):
 
     def succeed(self, now, seconds):
         self.tally.succeed(now)
-        self.tally.times.add(seconds)
+        self.tally.times.add([seconds])
 
     def test_figures(self):
         """Every figure, by a name with its unit."""
@@ -154,9 +153,9 @@ class TallyTests(unittest.TestCase):
             self.tally.fail(is_sent, is_wrong)
         self.tally.unanswered = {6: 18, 7: 19.5}
         self.tally.unconnected = {8: 17}
-        self.tally.connects.add(1e-3)
-        self.tally.firsts.add(2e-3)
-        self.tally.waits.add(0.5)
+        self.tally.connects.add([1e-3])
+        self.tally.firsts.add([2e-3])
+        self.tally.waits.add([0.5])
         self.tally.replies = [0, 2]
         self.tally.addresses = {"192.0.2.2", "192.0.2.1"}
         figures = self.tally.figures(64, 10, 20)
@@ -178,7 +177,7 @@ class TallyTests(unittest.TestCase):
                 "rtt_max_us": 300.0})
         self.assertEqual([figures[name + "_max_us"] for name in (
             "connect", "first", "wait")], [1000, 2000, 3e6])
-        self.assertEqual(self.tally.waits.settle().count, 1)
+        self.assertEqual(self.tally.waits.count, 1)
 
     def test_outages(self):
         """An outage is a time in which no connection got a reply, between the
@@ -238,7 +237,7 @@ class TallyTests(unittest.TestCase):
         self.tally.replies = [0, 3]
         self.tally.retransmissions = 4
         for histogram in self.tally.firsts, self.tally.connects:
-            histogram.add(1)
+            histogram.add([1])
         times = "/".join(["1000.000"] * 6)
         self.assertEqual(summary(dict(
             self.tally.figures(64, 0, 2.0), stopped_seconds=3), 2, True), [
@@ -276,7 +275,7 @@ class ReportTests(unittest.TestCase):
             for now, replies, seconds in ((0, 0, 0), (1, 10, 0.002),
                                           (1.5, 90, 0.004), (3, 8, 0.001)):
                 for number in range(replies):
-                    tally.succeed(now)
+                    tally.succeed(now, seconds)
                     report.reply(number, seconds, None)
                 report.progress(now)
             out.seek(0)

@@ -223,15 +223,16 @@ class Connection:
         """Return what has come, compared; None for nothing yet, b"" at the
         end of the stream."""
         unanswered = self._unanswered
+        due = len(unanswered)
         try:
             # A little more, so that a server that says too much is caught at
             # once.
-            data = self._socket.recv(min(len(unanswered), BLOCK) + EXCERPT)
+            data = self._socket.recv((due if due < BLOCK else BLOCK) + EXCERPT)
         except OSError as error:
             self._fail(error)
             return None
         size = len(data)
-        if (unanswered if size == len(unanswered)
+        if (unanswered if size == due
                 else unanswered[:size]).upper() != data:
             raise self._difference(data)
         if size:
@@ -240,7 +241,7 @@ class Connection:
             self._heard_at = perf_counter()
         elif self.closed:
             raise self._is_over()       # by close() in another thread
-        elif unanswered:
+        elif due:
             raise self.ended_early()
         return data
 

@@ -39,7 +39,7 @@ def message(number: int, size: int) -> bytes:
     time, so that even short messages send every value before long.
     """
     start = number * 37 % 256       # 37 is odd: reaches them all
-    return ((b"%d" % number)[::-1].translate(_LETTERS) + b" "
+    return ((b" %d" % number)[::-1].translate(_LETTERS)
             + _values(size)[start:start + size])[:size]
 
 
@@ -67,49 +67,50 @@ class Count:
     last_reply_timeout = 0.5
 
     def __init__(self, args: argparse.Namespace, tasks: Tasks) -> None:
-        self.args = args
+        self.args, self.tasks = args, tasks
         self.address = args.host, args.port
-        self.tasks = tasks
-        self.tally = Tally(tasks.now)
-        self.failures = Failures(self.address)
-        self.report = Report(args, self.tally)
         self.start = tasks.now
         self.deadline = self.start + (args.deadline or math.inf)
         self.claimed = 0            # messages, by number
+        self.tally = Tally(self.start)
+        self.report = Report(args, self.tally)
+        self._failures = Failures(self.address)
         self._places: Optional[List[Place]] = None
-        self._standstill_told = 0.0
+        self._told = 0.0            # of the standstill
         self._started = now()
 
     def run(self) -> int:
         """Return the exit code, after the summary."""
         args, tally, tasks = self.args, self.tally, self.tasks
         try:
-            for _ in range(min(args.connections, args.count or math.inf)):
+            for _ in range(min(args.connections, args.count or 10 ** 9)):
                 tasks.start(Worker(self).run())
             tasks.run(self._tick, self._is_owed)
-            if not tasks.signal and not self.failures.words and (
-                    not tally.verified or tally.verified < args.count):
-                raise TimeoutError(
-                    "%s gave %d of %s replies before the --deadline; allow it "
-                    "more time" % (describe(self.address), tally.verified,
-                                   args.count or "any"))
+            if not tasks.signal and not self._failures.words and (
+                    tally.verified < (args.count or 1)):
+                raise self._too_late()
         except (TimeoutError, MemoryError) as error:
             self.note(error)
         self.report.summary(self._figures(), tasks.signal > 0)
-        return 128 + tasks.signal if tasks.signal else self.failures.code
+        return 128 + tasks.signal if tasks.signal else self._failures.code
 
     def _tick(self) -> None:
         now, standstill = self.tasks.now, self.tasks.standstill
-        if standstill > self._standstill_told:
-            self.report.standstill(standstill - self._standstill_told)
-            self._standstill_told = standstill
+        if standstill > self._told:
+            self.report.standstill(standstill - self._told)
+            self._told = standstill
         self.report.progress(now - self.start)
         if self.tasks.is_asked:
             self.tasks.is_asked = False
             self.report.so_far(self._figures())
         if now >= self.deadline + self.last_reply_timeout:
-            raise TimeoutError("%s did not answer before the --deadline; "
-                               "allow it more time" % describe(self.address))
+            raise self._too_late()
+
+    def _too_late(self) -> TimeoutError:
+        return TimeoutError(
+            "%s gave %d of %s replies before the --deadline; allow it more "
+            "time" % (describe(self.address), self.tally.verified,
+                      self.args.count or "any"))
 
     def _is_owed(self) -> bool:
         """Return whether to wait for replies, when a signal has come."""
@@ -119,18 +120,18 @@ class Count:
     def _figures(self) -> Dict[str, Any]:
         return dict(
             self.tally.figures(self.args.size, self.start, self.tasks.now),
-            started=self._started, failures=self.failures.words,
-            first_failure=self.failures.first,
+            started=self._started, failures=self._failures.words,
+            first_failure=self._failures.first,
             stopped_seconds=round(self.tasks.standstill, 6))
 
     def connect(self) -> Task:
         """Return a Connection; a name is looked up again after a failure."""
-        end = min(self.args.timeout or math.inf, self.deadline - self.tasks.now)
-        timeout = None if end == math.inf else max(end, 0.001)
+        left = min(self.args.timeout or math.inf,
+                   max(self.deadline - self.tasks.now, 0.001))
         if self._places is None:
-            self._places = yield from lookup(self.address, timeout)
-        link = yield from connect(self.address, timeout, self._places)
-        self.tally.connects.add(link.seconds)
+            self._places = yield from lookup(self.address, left)
+        link = yield from connect(self.address, left, self._places)
+        self.tally.connects.add([link.seconds])
         self.tally.addresses.add(link.ip)
         return Connection(self.address, self.args.timeout, link)
 
@@ -145,7 +146,7 @@ class Count:
 
     def note(self, error: Exception, details: str = "") -> None:
         """Count and tell a failure."""
-        word, line = self.failures.note(error)
+        word, line = self._failures.note(error)
         self.report.failure(word, line + details)
 
 
@@ -153,16 +154,15 @@ class Worker:
     """A connection of the run, or one after another."""
 
     def __init__(self, count: Count) -> None:
-        self._count = count
+        self._count, self._tally = count, count.tally
         self._connection: Optional[Connection] = None
         self._connecting_at: Optional[float] = None     # before a first reply
-        self._number = len(count.tally.replies)
-        count.tally.replies.append(0)
+        self._number = len(self._tally.replies)
+        self._tally.replies.append(0)
 
     def run(self) -> Task:
-        """Make round trips for as long as the run has any, as a task."""
-        count, tasks = self._count, self._count.tasks
-        tally, args = count.tally, count.args
+        """Make round trips for as long as the run has any."""
+        count, tasks, args = self._count, self._count.tasks, self._count.args
         due = tasks.now
         try:
             while tasks.running and (
@@ -183,11 +183,11 @@ class Worker:
                     yield from self._ask(number, since)
                 except (OSError, WrongEcho) as error:
                     self._drop()
-                    tally.unconnected.pop(number, None)
+                    self._tally.unconnected.pop(number, None)
                     count.fail(error, number, since,
-                               number in tally.unanswered)
+                               number in self._tally.unanswered)
                     due = max(due, tasks.now + count.failure_pause)
-                tally.unanswered.pop(number, None)
+                self._tally.unanswered.pop(number, None)
         finally:
             self._drop()
 
@@ -201,38 +201,46 @@ class Worker:
                 raise connection.ended_early()
 
     def _ask(self, number: int, since: float) -> Task:
-        """Make one round trip, with a message that was due then."""
-        count, tasks, tally = self._count, self._count.tasks, self._count.tally
-        connection = self._connection or (yield from self._connect(
-            number, since))
+        """Make one round trip, with a message that was due then.
+
+        Most need one send() and one receive(), and have no other generator.
+        """
+        tasks, tally, args = self._count.tasks, self._tally, self._count.args
+        connection = self._connection or (
+            yield from self._connect(number, since))
+        data = message(number, args.size)
         tally.unanswered[number] = since
         standstill, asked = tasks.standstill, tasks.time()
-        yield from connection.exchange(message(number, count.args.size))
+        rest = connection.send(data)
+        if rest < len(data):
+            yield from connection.exchange(memoryview(data)[rest:])
+        while connection.in_flight:
+            if not (yield connection.reading, args.timeout or math.inf):
+                raise connection.fell_silent()
+            connection.receive()
         now, seconds = tasks.now, None
         if standstill == tasks.standstill:
             seconds = now - asked
-            tally.times.add(seconds)
-            tally.waits.add(now - since)
             if self._connecting_at is not None:
-                tally.firsts.add(now - self._connecting_at)
+                tally.firsts.add([now - self._connecting_at])
         self._connecting_at = None
-        tally.succeed(now)
         tally.replies[self._number] += 1
-        count.report.reply(number, seconds, connection)
-        if count.args.reconnect:
+        tally.succeed(now, seconds, now - since)
+        if self._count.report.has_lines:
+            self._count.report.reply(number, seconds, connection)
+        if args.reconnect:
             self._drop()
 
     def _connect(self, number: int, since: float) -> Task:
-        tally = self._count.tally
-        tally.unconnected[number] = since
         self._connecting_at = self._count.tasks.time()
+        self._tally.unconnected[number] = since
         self._connection = yield from self._count.connect()
-        del tally.unconnected[number]
+        del self._tally.unconnected[number]
         return self._connection
 
     def _drop(self) -> None:
         """Close the connection, if there is one."""
-        connection, tally = self._connection, self._count.tally
+        connection, tally = self._connection, self._tally
         if connection is not None:
             again = connection.retransmissions()
             if again is not None:

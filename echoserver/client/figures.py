@@ -6,7 +6,8 @@ and figures go out.
 
 import copy
 import math
-from typing import Any, Dict, List, Optional, Set
+from collections import Counter
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 __all__ = ["Histogram", "Tally"]
 
@@ -15,10 +16,6 @@ _BLOCKS = "\u258f\u258e\u258d\u258c\u258b\u258a\u2589\u2588"
 
 # Two times that differ by less than this part of them are counted as one.
 _STEP = 0.008
-
-
-# Times that are kept until they are counted, which is cheaper by the thousand.
-_BATCH = 4096
 
 
 class Histogram:
@@ -34,28 +31,18 @@ class Histogram:
         self.sum = 0.0
         self.min = math.inf
         self.max = 0.0
-        self._counters: Dict[int, int] = {}
-        self._new: List[float] = []
+        self._counters: Counter[int] = Counter()
 
-    def add(self, seconds: float) -> None:
-        """Count one more time, in the figures after the next settle()."""
-        self._new.append(seconds)
-        if len(self._new) >= _BATCH:
-            self.settle()
-
-    def settle(self) -> "Histogram":
-        """Count all times that were added."""
-        new, self._new = self._new, []
-        self.count += len(new)
-        self.sum += sum(new)
-        self.min = min([self.min, *new])
-        self.max = max([self.max, *new])
-        log, counters = math.log, self._counters
-        for seconds in new:
-            # A coarse clock may have seen no time pass at all.
-            key = round(log(seconds if seconds > 1e-9 else 1e-9) / _STEP)
-            counters[key] = counters.get(key, 0) + 1
-        return self
+    def add(self, times: Sequence[float]) -> None:
+        """Count more times, which is cheapest by the thousand."""
+        self.count += len(times)
+        self.sum += sum(times)
+        self.min = min(self.min, *times)
+        self.max = max(self.max, *times)
+        if self.min < 1e-9:     # a coarse clock may have seen no time pass
+            times = [max(seconds, 1e-9) for seconds in times]
+        self._counters.update([round(math.log(seconds) / _STEP)
+                               for seconds in times])
 
     def percentile(self, percent: float) -> float:
         """Return the time that percent of all do not exceed."""
@@ -69,7 +56,6 @@ class Histogram:
     def figures(self, name: str) -> Dict[str, Optional[float]]:
         """Return min, mean, percentiles and max in microseconds, as name_*_us;
         None for all if there was no time."""
-        self.settle()
         values = {"min": self.min, "mean": self.sum / max(self.count, 1),
                   "p50": self.percentile(50), "p90": self.percentile(90),
                   "p99": self.percentile(99), "max": self.max}
@@ -84,7 +70,7 @@ class Histogram:
         bar, drawn in eighths of a character with blocks and in # without.
         Where it is narrow the bars go first, and the counts stay.
         """
-        if not self.settle().count:
+        if not self.count:
             return []
         least, most = min(self._counters), max(self._counters)
         span = (most - least) // height + 1
@@ -117,11 +103,15 @@ class Tally:
     round trips, of the same since they were due, of connecting, and from the
     beginning of connecting to the first reply of a connection; replies, of
     each connection of the run; addresses that were measured; retransmissions
-    of TCP segments, None if the system does not tell.
+    of TCP segments, None if the system does not tell; worst, the longest round
+    trip since somebody set it to 0.  Class variable batch: round trips whose
+    times are counted together, which is cheaper.
 
     An outage is a time in which no connection got a reply: it begins with the
     last good reply before a failure, or with the run, and ends with the next.
     """
+
+    batch = 4096
 
     def __init__(self, start: float = 0.0) -> None:
         self.verified = self.lost = self.wrong = self.unsent = 0
@@ -134,22 +124,39 @@ class Tally:
         self.replies: List[int] = []
         self.addresses: Set[str] = set()
         self.retransmissions: Optional[int] = None
+        self.worst = 0.0
         self._outages: List[float] = []
         self._is_out = False
         self._last_good = start
+        self._new: List[Tuple[float, float]] = []
 
     @property
     def messages(self) -> int:
         """How many were sent."""
         return self.verified + self.lost + self.wrong + len(self.unanswered)
 
-    def succeed(self, now: float) -> None:
-        """Count a reply."""
+    def succeed(self, now: float, seconds: Optional[float] = None,
+                waited: float = 0.0) -> None:
+        """Count a reply, and what its round trip took if that is known, and
+        how long ago it was due."""
         self.verified += 1
         if self._is_out:
             self._outages.append(now - self._last_good)
             self._is_out = False
         self._last_good = now
+        if seconds is not None:
+            self._new.append((seconds, waited))
+            if len(self._new) >= self.batch:
+                self.settle()
+
+    def settle(self) -> None:
+        """Let times, waits and worst have what they have not."""
+        if self._new:
+            times, waits = zip(*self._new)
+            self._new = []
+            self.times.add(times)
+            self.waits.add(waits)
+            self.worst = max(self.worst, *times)
 
     def fail(self, is_sent: bool, is_wrong: bool = False) -> None:
         """Count a message without a good reply."""
@@ -161,6 +168,7 @@ class Tally:
     def figures(self, size: int, start: float, now: float) -> Dict[str, Any]:
         """Return all figures of a run with messages of size bytes.  What has
         no value is None."""
+        self.settle()
         seconds, unsent = now - start, self.unsent + len(self.unconnected)
         outages, ages = self._outages, _ages(self.unanswered, now)
         # A single message has no rate, and makes no outage.
@@ -170,7 +178,7 @@ class Tally:
             outages = outages + [now - self._last_good]     # it goes on
         waits = copy.deepcopy(self.waits)
         for age in ages + _ages(self.unconnected, now):
-            waits.add(age)      # so long at least: a stall is not hidden
+            waits.add([age])    # so long at least: a stall is not hidden
         return dict(
             {key: value for name, times in (
                 ("rtt", self.times), ("wait", waits),

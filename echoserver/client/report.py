@@ -35,24 +35,21 @@ class Report:
         self._where = describe((args.host, args.port))
         self._progress = Progress()
         self._told: Set[str] = set()        # words of failures
-        self._has_lines = (args.interval >= self.line_interval
+        self.has_lines = (args.interval >= self.line_interval
                            and not args.quiet)
         # Seconds between two lines of progress.
         self._pause = 0.0 if self._progress.exists else self.progress_interval
-        if args.quiet or self._has_lines or (args.json and self._pause):
+        if args.quiet or self.has_lines or (args.json and self._pause):
             self._pause = math.inf
-        # The time and the number of replies of the last line of progress, and
-        # the longest round trip since.
-        self._then, self._before, self._worst = 0.0, 0, 0.0
+        # The time and the number of replies of the last line of progress.
+        self._then, self._before = 0.0, 0
         self._row: Deque[float] = deque(maxlen=self.bars)
 
     def reply(self, number: int, seconds: Optional[float],
               connection: Connection) -> None:
         """Show that the reply to a message took so long, None if that is not
         known."""
-        if seconds is not None and seconds > self._worst:
-            self._worst = seconds
-        if self._has_lines and not self._args.json:
+        if not self._args.json:
             put(stamped(self._args, "%d bytes from %s: seq=%d %stime=%s ms" % (
                 self._args.size, self._where, number, "connect=%.3f ms "
                 % (connection.connecting_time * 1e3)
@@ -60,7 +57,7 @@ class Report:
 
     def failure(self, word: str, line: str) -> None:
         """Show a line, or only the first one with that word."""
-        if self._has_lines or word not in self._told:
+        if self.has_lines or word not in self._told:
             self._told.add(word)
             self._progress.erase()
             tell(stamped(self._args, line))
@@ -76,12 +73,14 @@ class Report:
         passed, tally = seconds - self._then, self._tally
         if passed <= 0 or passed < self._pause:
             return
+        tally.settle()
         replies = tally.verified - self._before
         line = "%.0f replies/s, max %s ms, %d verified, %d lost, %d wrong" % (
-            replies / passed, _ms(self._worst if replies else None),
+            replies / passed, _ms(tally.worst if replies else None),
             tally.verified, tally.lost, tally.wrong)
-        self._row.append(self._worst)
-        self._then, self._before, self._worst = seconds, tally.verified, 0.0
+        self._row.append(tally.worst)
+        self._then, self._before = seconds, tally.verified
+        tally.worst = 0.0
         if self._progress.exists:
             self._progress.show("%s %s" % (line, bars(
                 self._row, _is_utf8(sys.stderr))))

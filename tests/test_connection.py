@@ -400,7 +400,7 @@ class ConnectionTests(TestCase):
             over.wait(PATIENCE)
             return []
         with mock.patch("socket.getaddrinfo", mute), self.assertRaisesRegex(
-                socket.gaierror, "resolver did not answer within 0.050 s"):
+                socket.gaierror, "resolver did not answer in time"):
             Connection(("name", 1), 0.05)
 
     def test_dial_does_not_meet_itself(self):

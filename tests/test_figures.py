@@ -10,6 +10,7 @@ import unittest
 
 from echoserver.client.counting import message
 from echoserver.client.figures import Histogram, Tally
+from echoserver.client.output import Voice
 from echoserver.client.report import Report, bars, summary
 
 
@@ -271,7 +272,7 @@ class ReportTests(unittest.TestCase):
         with tempfile.TemporaryFile("w+", encoding="ascii") as out, \
                 contextlib.redirect_stderr(io.StringIO()), \
                 contextlib.redirect_stdout(out):
-            report = Report(args, tally)
+            report = Report(args, tally, Voice(args))
             for now, replies, seconds in ((0, 0, 0), (1, 10, 0.002),
                                           (1.5, 90, 0.004), (3, 8, 0.001)):
                 for number in range(replies):

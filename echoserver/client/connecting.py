@@ -15,10 +15,10 @@ import os
 import socket
 import threading
 from time import perf_counter
-from typing import Any, Dict, Generator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from ..address import checked_address, show_address
-from .waiting import READ, WRITE, Files
+from .waiting import READ, WRITE, Files, Task
 
 __all__ = ["Address", "Link", "Place", "connect", "describe", "lookup"]
 
@@ -28,17 +28,13 @@ Address = Union[Tuple[str, int], Tuple[str, int, int, int]]
 # As getaddrinfo() returns it: family, type, protocol, name, socket address.
 Place = Tuple[Any, ...]
 
-Link = NamedTuple("Link", [     # what connect() has made
-    ("socket", socket.socket),  # never blocks
-    ("ip", str),
-    ("seconds", float)])        # that it took, without looking up the name
+# What connect() has made: a socket that never blocks, connected to an IP
+# address in so many seconds, without those for looking up its name.
+Link = NamedTuple("Link", [
+    ("socket", socket.socket), ("ip", str), ("seconds", float)])
 
 # Seconds until the next address is tried beside the others (RFC 8305, 5).
 _STAGGER = 0.25
-
-_LOCAL = "cannot be reached (%s): this host %s; check the address%s"
-_CUT = ("cut the connection while it was being made; something in between may "
-        "not allow it")
 
 
 def describe(address: Address, ip: str = "") -> str:
@@ -47,37 +43,27 @@ def describe(address: Address, ip: str = "") -> str:
     return shown if ip in ("", address[0]) else "%s (%s)" % (shown, ip)
 
 
+# The names that are being looked up, by process (a fork leaves the thread
+# behind) and address.
+_pending: "Dict[Tuple[int, Address], _Lookup]" = {}
+
+
 class _Lookup(threading.Thread):
     """A name that is being looked up.
 
-    Attribute end: a socket that can be read when it is done.
+    Attributes: end, a socket that can be read when it is done; places; failure,
+    the number and the words of an error, if there is no place.
     """
-
-    # By process and address: a fork leaves the thread behind.
-    pending: "Dict[Tuple[int, Address], _Lookup]" = {}
 
     def __init__(self, address: Address) -> None:
         super().__init__(daemon=True)
-        self.address = address
+        self.address, self.places = address, []     # type: Address, List[Place]
+        self.failure: Tuple[Any, str] = (socket.EAI_FAIL, "it failed")
         self.end, self._entrance = socket.socketpair()
-        self.places: List[Place] = []
-        self.failure: Tuple[Optional[int], str] = (socket.EAI_FAIL, "it failed")
 
     def __del__(self) -> None:
         self.end.close()
         self._entrance.close()
-
-    @classmethod
-    def of(cls, address: Address) -> "_Lookup":
-        """Return the lookup of address, a new one unless there is one."""
-        key, new = (os.getpid(), address), cls(address)
-        found = cls.pending.setdefault(key, new)
-        if found is new:
-            try:
-                new.start()
-            except RuntimeError:    # no thread can be started: do it here
-                new.run()
-        return found
 
     def run(self) -> None:
         try:
@@ -87,7 +73,7 @@ class _Lookup(threading.Thread):
             self.failure = (getattr(error, "errno", socket.EAI_NONAME),
                             getattr(error, "strerror", "no name"))
         finally:
-            self.pending.pop((os.getpid(), self.address), None)
+            _pending.pop((os.getpid(), self.address), None)
             self._entrance.close()
 
 
@@ -99,8 +85,7 @@ def _places(address: Address, flags: int = 0) -> List[Place]:
                           else place[4])) for place in found]
 
 
-def lookup(address: Address, seconds: Optional[float] = None) -> Generator[
-        Tuple[Files, float], bool, List[Place]]:
+def lookup(address: Address, seconds: Optional[float] = None) -> Task:
     """Look up a name, for block() or Tasks; return the places that it stands
     for, in the system's order.
 
@@ -115,26 +100,27 @@ def lookup(address: Address, seconds: Optional[float] = None) -> Generator[
         return _places(address, socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         pass        # it is a name
-    shared = _Lookup.of(address)
+    new = _Lookup(address)
+    shared = _pending.setdefault((os.getpid(), address), new)
+    if shared is new:
+        try:
+            new.start()
+        except RuntimeError:    # no thread can be started: do it here
+            new.run()
+    number, why = socket.EAI_AGAIN, "the resolver did not answer in time"
     with shared.end.dup() as end:
         end.setblocking(False)
-        if not (yield ((end, READ),), seconds or math.inf):
-            raise _no_address(address, socket.EAI_AGAIN, "the resolver did "
-                              "not answer within %.3f s" % (seconds or 0))
-    if not shared.places:
-        raise _no_address(address, *shared.failure)
-    return shared.places
-
-
-def _no_address(address: Address, number: Optional[int], why: str) -> socket.gaierror:
-    return socket.gaierror(number, "%s cannot be looked up (%s); check the "
-                           "spelling, or give the address itself"
-                           % (describe(address), why))
+        if (yield ((end, READ),), seconds or math.inf):
+            if shared.places:
+                return shared.places
+            number, why = shared.failure
+    raise socket.gaierror(number, "%s cannot be looked up (%s); check the "
+                          "spelling, or give the address itself"
+                          % (describe(address), why))
 
 
 def connect(address: Address, timeout: Optional[float] = None,
-            known: Optional[List[Place]] = None) -> Generator[
-        Tuple[Files, float], bool, Link]:
+            known: Optional[List[Place]] = None) -> Task:
     """Connect to address, for block() or Tasks; return a Link.
 
     timeout, in seconds, limits looking up the name and all attempts together.
@@ -149,10 +135,9 @@ def connect(address: Address, timeout: Optional[float] = None,
         yield from lookup(address, timeout)))
     try:
         while attempts.places or attempts.open:
-            attempts.begin()
-            attempts.look(end)
-            if attempts.link:
-                return attempts.link
+            link = attempts.go_on(end)
+            if link:
+                return link
             if attempts.open:
                 yield attempts.wanted(end)
         raise max(attempts.failures)[2]
@@ -161,29 +146,24 @@ def connect(address: Address, timeout: Optional[float] = None,
             s.close()
 
 
-# What says more than a missing route.
-_RANKS = {errno.ETIMEDOUT: 1, errno.ECONNREFUSED: 2, errno.ECONNRESET: 2,
-          errno.ECONNABORTED: 2}
-
-
 class _Attempts:
     """The attempts to connect to the places of an address.
 
-    Attributes: places, not yet tried; open, those without an outcome;
-    failures, (rank, number, error) of the others; link, the first success.
+    Attributes: places, not yet tried; open, the sockets without an outcome;
+    failures, (rank, number, error) of the others.
     """
 
     def __init__(self, address: Address, places: List[Place]) -> None:
         self.places = list(places)
         self.open: Dict[socket.socket, Place] = {}
         self.failures: List[Tuple[int, int, OSError]] = []
-        self.link: Optional[Link] = None
         self._address = address
         self._start = perf_counter()
         self._next_at = -math.inf
 
-    def begin(self) -> None:
-        """Try the next place, if it is time for that."""
+    def go_on(self, end: float) -> Optional[Link]:
+        """Try the next place if it is time for that, and look at all that are
+        open; return the first success.  At the end all others have failed."""
         now = perf_counter()
         if self.places and (now >= self._next_at or not self.open):
             place, self._next_at = self.places.pop(0), now + _STAGGER
@@ -191,29 +171,26 @@ class _Attempts:
                 self.open[_begin(place)] = place
             except OSError as error:
                 self._fail(error.errno or 0, place, own=True)
-
-    def look(self, end: float) -> None:
-        """See which attempts have an outcome; at the end all have."""
-        now = perf_counter()
         for s, place in list(self.open.items()):
             number = _outcome(s, place)
-            if number == errno.EINPROGRESS and now >= end:
-                number = errno.ETIMEDOUT
+            if number == errno.EINPROGRESS and now < end:
+                continue
+            del self.open[s]
             if not number:
-                del self.open[s]
-                self.link = Link(s, place[4][0], now - self._start)
-                return
-            if number != errno.EINPROGRESS:
-                del self.open[s]
-                s.close()
-                self._fail(number, place)
-                self._next_at = now
+                return Link(s, place[4][0], perf_counter() - self._start)
+            s.close()
+            self._fail(errno.ETIMEDOUT if number == errno.EINPROGRESS
+                       else number, place)
+            self._next_at = now
+        return None
 
     def _fail(self, number: int, place: Place, own: bool = False) -> None:
+        number, said = _explain(number, place, own)
+        if number == errno.ETIMEDOUT:
+            said %= perf_counter() - self._start
         self.failures.append((
-            _RANKS.get(number, 0), len(self.failures), OSError(*_explain(
-                self._address, number, place, own,
-                perf_counter() - self._start))))
+            _RANKS.get(number, 0), len(self.failures), OSError(
+                number, describe(self._address, place[4][0]) + " " + said)))
 
     def wanted(self, end: float) -> Tuple[Files, float]:
         """Return what to wait for, and how long."""
@@ -255,42 +232,44 @@ def _outcome(s: socket.socket, place: Place) -> int:
     return errno.ECONNREFUSED if s.getsockname() == place[4] else 0
 
 
-def _explain(address: Address, number: int, place: Place, own: bool,
-             seconds: float) -> Tuple[int, str]:
-    """Return an error number and a sentence for the outcome of an attempt.
+# What says more than a missing route.
+_RANKS = {errno.ETIMEDOUT: 1, errno.ECONNREFUSED: 2, errno.ECONNRESET: 2,
+          errno.ECONNABORTED: 2}
 
-    own: connect() itself has failed, so this host knew it.  What comes later
-    was sent by another, or follows from the silence of all.
-    """
-    where, said = place[4], os.strerror(number)
-    if number == errno.ECONNREFUSED:
-        said = "refused the connection; is the server running, and on this port?"
-        if not where[0].startswith(("127.", "::1")):
-            said += " (echoserver needs -b 0.0.0.0 to listen to other hosts)"
-    elif number in (errno.ECONNRESET, errno.ECONNABORTED):
-        said = _CUT
-    elif number == errno.ETIMEDOUT:
-        said = ("did not answer the connection attempt within %.3f s; a "
-                "firewall may be dropping it, or the host is down" % seconds)
-    elif number == errno.EADDRNOTAVAIL and _has_address_for(place):
-        said = ("cannot be called: this host has no local port left for it; "
-                "wait a minute, or use fewer connections")
-    elif number == errno.EADDRNOTAVAIL:
-        number, said = errno.ENETUNREACH, _LOCAL % (
-            said, "has no address of that kind", "")
-    elif where[0].startswith("fe80:") and not any(where[2:]):
-        said = _LOCAL % (said, "needs to know by which interface", " and give "
-                         "the interface of a link-local one: %s%%eth0"
-                         % where[0])
-    elif own and number in (errno.EACCES, errno.EPERM, errno.EINVAL):
-        said = _LOCAL % (said, "forbids it by its own rules", "")
-    elif own and number in (errno.ENETUNREACH, errno.EHOSTUNREACH):
-        said = _LOCAL % (said, "has no route", "")
-    else:
-        said = "cannot be reached (%s)%s; check the address and the way there" % (
-            said, "" if own else ": a router or firewall on the way rejects "
-            "it, or nobody has this address")
-    return number, "%s %s" % (describe(address, where[0]), said)
+_CUT = ("cut the connection while it was being made; something in between may "
+        "not allow it")
+_OUTCOMES = {
+    errno.ECONNREFUSED: "refused the connection; is the server running, and on "
+                        "this port?",
+    errno.ECONNRESET: _CUT, errno.ECONNABORTED: _CUT,
+    errno.ETIMEDOUT: "did not answer the connection attempt within %.3f s; a "
+                     "firewall may be dropping it, or the host is down",
+    errno.EADDRNOTAVAIL: "cannot be called: this host has no local port left "
+                         "for it; wait a minute, or use fewer connections"}
+# What connect() says at once is this host's own; what comes later was sent by
+# another, or follows from the silence of all.
+_OWN = {
+    errno.ENETUNREACH: ": this host has no route",
+    errno.EHOSTUNREACH: ": this host has no route",
+    errno.EADDRNOTAVAIL: ": this host has no address of that kind",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EINVAL),
+                    ": this host's own rules forbid it")}
+
+
+def _explain(number: int, place: Place, own: bool) -> Tuple[int, str]:
+    """Return an error number and the words for the outcome of an attempt."""
+    ip, said = place[4][0], _OUTCOMES.get(number)
+    why = _OWN.get(number, "") if own else (
+        ": a router or firewall on the way rejects it, or nobody has it")
+    if number == errno.ECONNREFUSED and not ip.startswith(("127.", "::1")):
+        said = "%s (echoserver needs -b 0.0.0.0 to listen to other hosts)" % said
+    if number == errno.EADDRNOTAVAIL and not _has_address_for(place):
+        number, said = errno.ENETUNREACH, None
+    if ip.startswith("fe80:") and not any(place[4][2:]):
+        why = ": a link-local address needs its interface: %s%%eth0" % ip
+    return number, said or (
+        "cannot be reached (%s%s); check the address and the way there"
+        % (os.strerror(number), why))
 
 
 def _has_address_for(place: Place) -> bool:

@@ -16,7 +16,7 @@ import math
 import socket
 import sys
 from time import perf_counter
-from typing import Any, Generator, List, Optional, Tuple, Union
+from typing import Any, List, Optional, Tuple, Union
 
 from ..address import checked_address
 from .connecting import Address, Link, connect, describe
@@ -141,7 +141,9 @@ class Connection:
         """Say that no more will be sent; return the reply up to its end, and
         close the connection, whatever happens."""
         with self:
-            return self._block(self._finish())
+            if not self.half_closed:
+                self.half_close()
+            return self._block(self.exchange(b"", to_end=True))
 
     def _block(self, task: Task) -> bytes:
         """Run task to its end, unless the connection is closed meanwhile."""
@@ -149,42 +151,33 @@ class Connection:
         try:
             if self.closed:
                 raise self._is_over()
-            reply: bytes = block(task)
-            return reply
+            return bytes(block(task))
         finally:
             self._is_waiting = False
             if self.closed:
                 self._socket.close()
 
-    def exchange(self, data: Union[bytes, memoryview]) -> Generator[
-            Tuple[Files, float], bool, bytes]:
-        """Send data and return its reply; for waiting.block() and Tasks, not
-        for asyncio.  After an exception the caller must close()."""
-        rest = data[self.send(data):]
+    def exchange(self, data: Union[bytes, memoryview],
+                 to_end: bool = False) -> Task:
+        """Send data and return its reply, or all up to the end of the stream;
+        for waiting.block() and Tasks, not for asyncio.  After an exception the
+        caller must close()."""
+        rest = data[self.send(data):] if data else data
         parts: List[bytes] = []
-        while self._unanswered or rest:
+        while self._unanswered or rest or to_end:
             if not (yield (self._both if rest else self.reading,
                            self._timeout or math.inf)):
                 raise self.fell_silent()
             if rest:
                 rest = rest[self.send(rest):]
             part = self.receive()
-            if part == b"":
+            if part:
+                parts.append(part)
+            elif part is not None and not to_end:
                 raise self.ended_early()
-            parts.append(part or b"")
+            elif part is not None:
+                break
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _finish(self) -> Generator[Tuple[Files, float], bool, bytes]:
-        parts: List[bytes] = []
-        part: Optional[bytes] = None
-        if not self.half_closed:
-            self.half_close()
-        while part != b"":
-            if not (yield self.reading, self._timeout or math.inf):
-                raise self.fell_silent()
-            part = self.receive()
-            parts.append(part or b"")
-        return b"".join(parts)
 
     def is_stale(self) -> bool:
         """Return whether another echo() would fail or be misled: the stream
@@ -256,9 +249,8 @@ class Connection:
             raise self.ended_early() from None
         if error.errno != errno.ENOTCONN:   # it was cut: receive() tells
             raise type(error)(error.errno, self._sentence(
-                "cut the connection (%s)" % error.strerror,
-                self._verified and "the server, or something in between, gave "
-                "it up")) from None
+                "cut the connection (%s)" % error.strerror, "the server, or "
+                "something in between, gave it up")) from None
 
     def _difference(self, data: bytes) -> WrongEcho:
         """Return the error for data that is not what is due."""
@@ -277,50 +269,46 @@ class Connection:
     def ended_early(self) -> ConnectionError:
         """Return the error for a server that has ended its stream."""
         return ConnectionError(self._sentence(
-            "ended the stream", self._verified and "it may be stopping, or "
-            "have a limit on idle time"))
+            "ended the stream", "it may be stopping, or have a limit on idle "
+            "time"))
 
     def fell_silent(self) -> TimeoutError:
         """Return the error for a server that is silent for too long."""
-        again, segment = self._tcp_info()
-        advice: Any = self._verified and (
-            "if it is only slow, allow it a longer timeout")
+        advice, (again, segment) = "", self._tcp_info()
         if again and self.in_flight > segment:
             advice = ("%d segments were sent again: a link on the way may drop "
-                      "large packets (MTU); try smaller messages" % again)
-        return TimeoutError(self._sentence("did not answer", advice))
+                      "large packets (MTU), so try smaller messages" % again)
+        return TimeoutError(self._sentence(
+            "did not answer", "if it is only slow, allow it a longer timeout",
+            advice))
 
-    def _sentence(self, what: str, advice: Any) -> str:
-        """Return what the server did, and what to do; a server from which
-        nothing ever came has another reason."""
-        if not advice and self.in_flight:
+    def _sentence(self, what: str, advice: str, better: str = "") -> str:
+        """Return what the server did, and what to do."""
+        count = self.in_flight
+        if count and not self._verified:    # nothing ever came from it
             what = "accepted the connection after %.3f ms, but %s" % (
                 self.connecting_time * 1e3, what)
-            advice = ("perhaps it is another service, one that expects TLS, "
-                      "or a proxy without a server behind it; if it is only "
-                      "slow, allow it a longer timeout")
-        count = self.in_flight
+            advice = ("perhaps it is another service, expects TLS, or is a "
+                      "proxy without a server; " + advice)
         return "%s %s, after %s%.3f s of silence, with %s unanswered; %s" % (
             self.name, what, "" if self.is_watched else "at most ",
             self.silence, "%d bytes" % count if count else "nothing",
-            advice or "it may be stopping, or full")
+            better or advice)
 
     def retransmissions(self) -> Optional[int]:
         """Return how many segments were sent again, None if unknown."""
         return self._tcp_info()[0]
 
     def _tcp_info(self) -> Tuple[Optional[int], int]:
-        """Return how many segments were sent again, and the size of one.
+        """Return how many segments were sent again, and the size of one
+        (tcpi_total_retrans and tcpi_snd_mss of Linux).
 
         Some systems refuse to tell, or tell less (gVisor, WSL 1).
         """
-        try:
+        with contextlib.suppress(AttributeError, OSError):
             info = self._socket.getsockopt(
                 socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-        except (AttributeError, OSError):
-            return None, 0
-        if sys.platform != "linux" or len(info) < 104:
-            return None, 0
-        # tcpi_total_retrans and tcpi_snd_mss
-        return (int.from_bytes(info[100:], sys.byteorder),
-                int.from_bytes(info[16:20], sys.byteorder))
+            if sys.platform == "linux" and len(info) == 104:
+                return (int.from_bytes(info[100:], sys.byteorder),
+                        int.from_bytes(info[16:20], sys.byteorder))
+        return None, 0

@@ -14,15 +14,14 @@ connection, is a wrong echo.
 import argparse
 import functools
 import math
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterable, List, Optional
 
 from .connecting import Place, connect, describe, lookup
 from .connection import Connection
-from .diagnosis import Failures
 from .errors import WrongEcho
 from .figures import Tally
-from .output import now
 from .report import Report
+from .running import Run
 from .waiting import Task, Tasks
 
 __all__ = ["Count", "message", "run"]
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         return Count(args, tasks).run()
 
 
-class Count:
+class Count(Run):
     """One counting run.
 
     Class variables, in seconds: failure_pause, how long a connection waits
@@ -67,86 +66,52 @@ class Count:
     last_reply_timeout = 0.5
 
     def __init__(self, args: argparse.Namespace, tasks: Tasks) -> None:
-        self.args, self.tasks = args, tasks
-        self.address = args.host, args.port
-        self.start = tasks.now
+        super().__init__(args, tasks)
         self.deadline = self.start + (args.deadline or math.inf)
         self.claimed = 0            # messages, by number
+        self.places: Optional[List[Place]] = None   # until a failure
         self.tally = Tally(self.start)
-        self.report = Report(args, self.tally)
-        self._failures = Failures(self.address)
-        self._places: Optional[List[Place]] = None
-        self._told = 0.0            # of the standstill
-        self._started = now()
+        self.report = Report(args, self.tally, self.voice)
 
-    def run(self) -> int:
-        """Return the exit code, after the summary."""
-        args, tally, tasks = self.args, self.tally, self.tasks
-        try:
-            for _ in range(min(args.connections, args.count or 10 ** 9)):
-                tasks.start(Worker(self).run())
-            tasks.run(self._tick, self._is_owed)
-            if not tasks.signal and not self._failures.words and (
-                    tally.verified < (args.count or 1)):
-                raise self._too_late()
-        except (TimeoutError, MemoryError) as error:
-            self.note(error)
-        self.report.summary(self._figures(), tasks.signal > 0)
-        return 128 + tasks.signal if tasks.signal else self._failures.code
+    def first_tasks(self) -> Iterable[Task]:
+        """Return a task for each connection that has a message."""
+        return [Worker(self).run() for _ in range(min(
+            self.args.connections, self.args.count or 10 ** 9))]
 
-    def _tick(self) -> None:
-        now, standstill = self.tasks.now, self.tasks.standstill
-        if standstill > self._told:
-            self.report.standstill(standstill - self._told)
-            self._told = standstill
-        self.report.progress(now - self.start)
-        if self.tasks.is_asked:
-            self.tasks.is_asked = False
-            self.report.so_far(self._figures())
-        if now >= self.deadline + self.last_reply_timeout:
-            raise self._too_late()
-
-    def _too_late(self) -> TimeoutError:
-        return TimeoutError(
-            "%s gave %d of %s replies before the --deadline; allow it more "
-            "time" % (describe(self.address), self.tally.verified,
-                      self.args.count or "any"))
-
-    def _is_owed(self) -> bool:
-        """Return whether to wait for replies, when a signal has come."""
+    def is_owed(self) -> bool:
+        """Return whether a reply may come, for a moment after the end."""
         return bool(self.tally.unanswered) and self.tasks.now < (
             self.tasks.stopped_at + self.last_reply_timeout)
 
-    def _figures(self) -> Dict[str, Any]:
-        return dict(
-            self.tally.figures(self.args.size, self.start, self.tasks.now),
-            started=self._started, failures=self._failures.words,
-            first_failure=self._failures.first,
-            stopped_seconds=round(self.tasks.standstill, 6))
+    def progress(self) -> None:
+        """Show how it goes; end the run after the deadline."""
+        self.report.progress(self.tasks.now - self.start)
+        if self.tasks.now >= self.deadline + self.last_reply_timeout:
+            self.tasks.running, self.tasks.stopped_at = False, self.deadline
 
-    def connect(self) -> Task:
-        """Return a Connection; a name is looked up again after a failure."""
-        left = min(self.args.timeout or math.inf,
-                   max(self.deadline - self.tasks.now, 0.001))
-        if self._places is None:
-            self._places = yield from lookup(self.address, left)
-        link = yield from connect(self.address, left, self._places)
-        self.tally.connects.add([link.seconds])
-        self.tally.addresses.add(link.ip)
-        return Connection(self.address, self.args.timeout, link)
+    def so_far(self) -> List[str]:
+        """Return the summary as far as it is known."""
+        return self.report.lines(self.figures())
 
-    def fail(self, error: Exception, number: int, since: Optional[float],
-             is_sent: bool) -> None:
-        """Count a message that has no good reply, and has waited since then if
-        it had begun."""
-        self._places = None
-        self.tally.fail(is_sent, isinstance(error, WrongEcho))
-        self.note(error, "" if since is None else " (seq=%d time=%.3f ms)" % (
-            number, (self.tasks.time() - since) * 1e3))
+    def summarize(self) -> None:
+        """Print the summary, after a line that explains the exit code."""
+        tally, due = self.tally, self.args.count or 1
+        if not self.tasks.signal and not self.failures.words and (
+                tally.verified < due or tally.unanswered):
+            self.tell_failure(TimeoutError(
+                "%s gave %d of %d replies before the --deadline; allow it more "
+                "time" % (describe(self.address), tally.verified,
+                          max(due, tally.messages))))
+        self.report.summary(self.figures())
 
-    def note(self, error: Exception, details: str = "") -> None:
-        """Count and tell a failure."""
-        word, line = self._failures.note(error)
+    def figures(self) -> Dict[str, Any]:
+        """Return all figures."""
+        return dict(super().figures(), **self.tally.figures(
+            self.args.size, self.start, self.tasks.now))
+
+    def tell_failure(self, error: Exception, details: str = "") -> None:
+        """Count a failure, and tell it if it is news."""
+        word, line = self.failures.note(error)
         self.report.failure(word, line + details)
 
 
@@ -182,10 +147,7 @@ class Worker:
                     due += args.interval
                     yield from self._ask(number, since)
                 except (OSError, WrongEcho) as error:
-                    self._drop()
-                    self._tally.unconnected.pop(number, None)
-                    count.fail(error, number, since,
-                               number in self._tally.unanswered)
+                    self._fail(error, number, since)
                     due = max(due, tasks.now + count.failure_pause)
                 self._tally.unanswered.pop(number, None)
         finally:
@@ -227,16 +189,42 @@ class Worker:
         tally.replies[self._number] += 1
         tally.succeed(now, seconds, now - since)
         if self._count.report.has_lines:
-            self._count.report.reply(number, seconds, connection)
+            self._count.report.reply(number, seconds,
+                                     connection.connecting_time)
         if args.reconnect:
             self._drop()
 
     def _connect(self, number: int, since: float) -> Task:
-        self._connecting_at = self._count.tasks.time()
-        self._tally.unconnected[number] = since
-        self._connection = yield from self._count.connect()
-        del self._tally.unconnected[number]
+        count, tasks, tally = self._count, self._count.tasks, self._tally
+        standstill, self._connecting_at = tasks.standstill, tasks.time()
+        tally.unconnected[number] = since
+        left = min(count.args.timeout or math.inf,
+                   max(count.deadline - tasks.now, 0.001))
+        if count.places is None:
+            count.places = yield from lookup(count.address, left)
+        link = yield from connect(count.address, left, count.places)
+        del tally.unconnected[number]
+        if standstill == tasks.standstill:
+            tally.connects.add([link.seconds])
+        else:
+            self._connecting_at = None
+        tally.addresses.add(link.ip)
+        self._connection = Connection(count.address, count.args.timeout, link)
         return self._connection
+
+    def _fail(self, error: Exception, number: int,
+              since: Optional[float]) -> None:
+        """Count a message that has no good reply, and has waited since then if
+        it had begun; the name is looked up again."""
+        tally, details = self._tally, ""
+        tally.unconnected.pop(number, None)
+        tally.fail(number in tally.unanswered, isinstance(error, WrongEcho))
+        if since is not None:
+            details = " (seq=%d time=%.3f ms)" % (
+                number, (self._count.tasks.time() - since) * 1e3)
+        self._count.places = None
+        self._count.tell_failure(error, details)
+        self._drop()
 
     def _drop(self) -> None:
         """Close the connection, if there is one."""

@@ -103,9 +103,8 @@ class Tally:
     round trips, of the same since they were due, of connecting, and from the
     beginning of connecting to the first reply of a connection; replies, of
     each connection of the run; addresses that were measured; retransmissions
-    of TCP segments, None if the system does not tell; worst, the longest round
-    trip since somebody set it to 0.  Class variable batch: round trips whose
-    times are counted together, which is cheaper.
+    of TCP segments, None if the system does not tell.  Class variable batch:
+    round trips whose times are counted together, which is cheaper.
 
     An outage is a time in which no connection got a reply: it begins with the
     last good reply before a failure, or with the run, and ends with the next.
@@ -124,7 +123,7 @@ class Tally:
         self.replies: List[int] = []
         self.addresses: Set[str] = set()
         self.retransmissions: Optional[int] = None
-        self.worst = 0.0
+        self._worst = 0.0
         self._outages: List[float] = []
         self._is_out = False
         self._last_good = start
@@ -150,13 +149,19 @@ class Tally:
                 self.settle()
 
     def settle(self) -> None:
-        """Let times, waits and worst have what they have not."""
+        """Count the times that are only kept so far."""
         if self._new:
             times, waits = zip(*self._new)
             self._new = []
             self.times.add(times)
             self.waits.add(waits)
-            self.worst = max(self.worst, *times)
+            self._worst = max(self._worst, *times)
+
+    def take_worst(self) -> float:
+        """Return the longest round trip since the last call."""
+        self.settle()
+        worst, self._worst = self._worst, 0.0
+        return worst
 
     def fail(self, is_sent: bool, is_wrong: bool = False) -> None:
         """Count a message without a good reply."""

@@ -11,8 +11,8 @@ import sys
 from datetime import datetime, timezone
 
 
-__all__ = ["Progress", "StreamError", "encoded", "expressible", "now", "put",
-           "stamped", "tell", "write"]
+__all__ = ["StreamError", "Voice", "encoded", "expressible", "now", "put",
+           "tell", "write"]
 
 
 class StreamError(Exception):
@@ -41,11 +41,6 @@ def now() -> str:
         timespec="milliseconds")
 
 
-def stamped(args: argparse.Namespace, line: str) -> str:
-    """Return line, after the time of day if args ask for it."""
-    return "%s %s" % (now(), line) if args.timestamps else line
-
-
 def put(text: str) -> None:
     """Print a line on standard output."""
     write((expressible(text) + "\n").encode(sys.stdout.encoding))
@@ -55,7 +50,7 @@ def write(data: bytes) -> None:
     """Write data to standard output, at once and in full."""
     try:
         sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        sys.stdout.flush()
     except OSError as error:
         raise StreamError("standard output cannot be written",
                           error) from None
@@ -69,15 +64,32 @@ def tell(text: str, end: str = "\n") -> None:
         pass
 
 
-class Progress:
-    """A line that changes, where standard error is a terminal (exists)."""
+class Voice:
+    """What a run says: lines, with the time of day if args ask for it, and on
+    standard error, where that is a terminal (is_shown), one that changes."""
 
-    def __init__(self) -> None:
-        self.exists = sys.stderr.isatty()
-        self._columns = 0       # that it takes at present
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.is_shown = sys.stderr.isatty()
+        self._has_stamps = args.timestamps
+        self._columns = 0       # that the line takes at present
+
+    def put(self, *lines: str) -> None:
+        """Print lines on standard output."""
+        self.erase()
+        for line in lines:
+            put(self._stamped(line))
+
+    def tell(self, *lines: str) -> None:
+        """Print lines on standard error."""
+        self.erase()
+        for line in lines:
+            tell(self._stamped(line))
+
+    def _stamped(self, line: str) -> str:
+        return "%s %s" % (now(), line) if self._has_stamps else line
 
     def show(self, text: str) -> None:
-        """Show text in place of what the line says."""
+        """Show text in place of what the changing line says."""
         try:
             columns = os.get_terminal_size(sys.stderr.fileno()).columns
         except OSError:
@@ -89,7 +101,7 @@ class Progress:
     def erase(self, key: bool = False) -> None:
         """Make place for other lines; leave the one where the terminal has
         shown a key, such as ^C."""
-        if key and self.exists:
+        if key and self.is_shown:
             tell("")
         if self._columns:
             tell("\r%*s\r" % (self._columns, ""), end="")

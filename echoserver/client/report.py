@@ -9,9 +9,8 @@ from collections import deque
 from typing import Any, Deque, Dict, List, Optional, Set
 
 from .connecting import describe
-from .connection import Connection
 from .figures import Tally
-from .output import Progress, put, stamped, tell
+from .output import Voice, put
 
 __all__ = ["Report", "bars", "summary"]
 
@@ -29,16 +28,17 @@ class Report:
     progress_interval = 1.0
     bars = 20
 
-    def __init__(self, args: argparse.Namespace, tally: Tally) -> None:
-        self._args = args
-        self._tally = tally
+    def __init__(self, args: argparse.Namespace, tally: Tally,
+                 voice: Voice) -> None:
+        self._voice = voice
+        self._args, self._tally = args, tally
         self._where = describe((args.host, args.port))
-        self._progress = Progress()
         self._told: Set[str] = set()        # words of failures
+        # Whether each message has a line.
         self.has_lines = (args.interval >= self.line_interval
-                           and not args.quiet)
+                          and not args.quiet)
         # Seconds between two lines of progress.
-        self._pause = 0.0 if self._progress.exists else self.progress_interval
+        self._pause = 0.0 if self._voice.is_shown else self.progress_interval
         if args.quiet or self.has_lines or (args.json and self._pause):
             self._pause = math.inf
         # The time and the number of replies of the last line of progress.
@@ -46,78 +46,60 @@ class Report:
         self._row: Deque[float] = deque(maxlen=self.bars)
 
     def reply(self, number: int, seconds: Optional[float],
-              connection: Connection) -> None:
+              connecting: float) -> None:
         """Show that the reply to a message took so long, None if that is not
-        known."""
+        known, and its connection."""
         if not self._args.json:
-            put(stamped(self._args, "%d bytes from %s: seq=%d %stime=%s ms" % (
-                self._args.size, self._where, number, "connect=%.3f ms "
-                % (connection.connecting_time * 1e3)
-                if self._args.reconnect else "", _ms(seconds))))
+            self._voice.put("%d bytes from %s: seq=%d %stime=%s ms" % (
+                self._args.size, self._where, number, "connect=%s ms " % _ms(
+                    connecting) if self._args.reconnect else "", _ms(seconds)))
 
     def failure(self, word: str, line: str) -> None:
         """Show a line, or only the first one with that word."""
         if self.has_lines or word not in self._told:
             self._told.add(word)
-            self._progress.erase()
-            tell(stamped(self._args, line))
-
-    def standstill(self, seconds: float) -> None:
-        """Show that this program did not run for so long."""
-        self._progress.erase()
-        tell(stamped(self._args, "this program stood still for %.1f s; no "
-                     "time that was measured meanwhile counts" % seconds))
+            self._voice.tell(line)
 
     def progress(self, seconds: float) -> None:
         """Show how it goes after so many seconds, if it is time for that."""
         passed, tally = seconds - self._then, self._tally
         if passed <= 0 or passed < self._pause:
             return
-        tally.settle()
-        replies = tally.verified - self._before
-        line = "%.0f replies/s, max %s ms, %d verified, %d lost, %d wrong" % (
-            replies / passed, _ms(tally.worst if replies else None),
-            tally.verified, tally.lost, tally.wrong)
-        self._row.append(tally.worst)
+        worst, replies = tally.take_worst(), tally.verified - self._before
+        self._row.append(worst)
         self._then, self._before = seconds, tally.verified
-        tally.worst = 0.0
-        if self._progress.exists:
-            self._progress.show("%s %s" % (line, bars(
+        line = "%.0f replies/s, max %s ms, %d verified, %d lost, %d wrong" % (
+            replies / passed, _ms(worst if replies else None),
+            tally.verified, tally.lost, tally.wrong)
+        if self._voice.is_shown:
+            self._voice.show("%s %s" % (line, bars(
                 self._row, _is_utf8(sys.stderr))))
         else:
-            put(stamped(self._args, line))
+            self._voice.put(line)
 
-    def so_far(self, figures: Dict[str, Any]) -> None:
-        """Show figures in the middle of the run, for a person."""
-        self._progress.erase(True)
-        for line in self._lines(figures):
-            tell(stamped(self._args, line))
-
-    def _lines(self, figures: Dict[str, Any]) -> List[str]:
+    def lines(self, figures: Dict[str, Any]) -> List[str]:
+        """Return figures for a person."""
         return summary(figures, self._args.connections, self._args.reconnect)
 
-    def summary(self, figures: Dict[str, Any], interrupted: bool) -> None:
+    def summary(self, figures: Dict[str, Any]) -> None:
         """Print the figures of the whole run."""
         args = self._args
-        self._progress.erase(interrupted)
         if args.json:
-            put(json.dumps(dict({
-                "host": args.host, "port": args.port,
-                "connections": args.connections, "size_bytes": args.size,
-                "interval_seconds": args.interval,
-                "reconnect": args.reconnect}, **figures), allow_nan=False))
+            put(json.dumps(dict(
+                figures, size_bytes=args.size, connections=args.connections,
+                interval_seconds=args.interval, reconnect=args.reconnect),
+                allow_nan=False))
             return
         others = [ip for ip in figures["addresses"] if ip != args.host]
         lines = ["--- %s%s, %d bytes a message, %d connection%s" % (
             self._where, " (%s)" % ", ".join(others) if others else "",
-            args.size, args.connections,
-            "s" * (args.connections > 1))] + self._lines(figures)
+            args.size, args.connections, "s" * (args.connections > 1))]
+        lines += self.lines(figures)
         if args.histogram:
             columns, rows = shutil.get_terminal_size()
             lines += self._tally.times.chart(
                 columns - 1, max(rows - 9, 8), _is_utf8(sys.stdout))
-        for line in lines:
-            put(stamped(args, line))
+        self._voice.put(*lines)
 
 
 def _is_utf8(stream: Any) -> bool:

@@ -85,14 +85,13 @@ def die(number: int, frame: Any = None) -> None:
     os._exit(128 + number)
 
 
-def _suspended() -> float:
-    """Return the seconds for which the system was suspended since it started,
-    as far as it tells; perf_counter() leaves them out on Linux."""
+def _real_time() -> float:
+    """Return a time in seconds that goes on while the system is suspended, if
+    there is one; on Linux perf_counter() stands still then."""
     try:
-        return (time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", 7))
-                - time.clock_gettime(time.CLOCK_MONOTONIC))
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", 7))
     except (AttributeError, OSError):
-        return 0.0
+        return perf_counter()
 
 
 class _Running:
@@ -111,8 +110,8 @@ class _Running:
 class Tasks:
     """Many tasks, run in a with statement, and the signals meanwhile.
 
-    Attributes: running, until SIGINT or SIGTERM comes; signal, the number of
-    that, or 0; stopped_at, when it came; is_asked, whether a signal (SIGQUIT)
+    Attributes: running, until SIGINT or SIGTERM comes, or somebody sets it;
+    signal, the number of the signal, or 0; stopped_at, when it came; is_asked, whether a signal (SIGQUIT)
     has asked how it goes; now, when the last wait ended, less standstill: what
     was ready then was so by that time, however long its task has to wait for
     its turn; standstill, for how many seconds this process did not run: it was
@@ -133,9 +132,8 @@ class Tasks:
 
     def __init__(self) -> None:
         self.running, self.signal, self.is_asked = True, 0, False
-        self.standstill = self._late = 0.0
-        self._suspended = _suspended()
-        self.now = self.stopped_at = self._looked_at = perf_counter()
+        self.standstill = self._late = self._told = 0.0
+        self.now = self.stopped_at = perf_counter()
         self._new: Deque[Task] = deque()
         self._tasks: Dict[_Running, None] = {}  # a set that has an order
         self._soonest = math.inf                # not later than any end
@@ -165,8 +163,7 @@ class Tasks:
         if number not in (signal.SIGINT, signal.SIGTERM):
             self.is_asked = True
             return
-        self.running, self.signal = False, number
-        self.stopped_at = self.time()
+        self.signal, self.running, self.stopped_at = number, False, self.time()
         # Whatever blocks, a second one ends the program.
         signal.signal(number, die)
 
@@ -190,11 +187,10 @@ class Tasks:
 
         After the signal a task is resumed by what comes, and by no time.
         """
-        due, self._looked_at = self.now, perf_counter()
+        due, self._read = self.now, (perf_counter(), _real_time())
         try:
             while (self._tasks or self._new) and (self.running or is_owed()):
                 if due <= self.now:
-                    self._look_at_suspension()
                     tick()
                     due = self.now + self.tick
                 for _ in range(min(len(self._new), self.at_once)):
@@ -205,7 +201,7 @@ class Tasks:
                 timeout = 0 if self._new or not self._tasks else max(
                     end - self.time(), 0)
                 found = self._poller.poll(timeout)
-                self._look_at_clock(timeout)
+                self._read_clock(timeout)
                 for number, _ in found:
                     if number in self._by_number:   # no task has closed it
                         self._resume(self._by_number[number], True)
@@ -215,24 +211,22 @@ class Tasks:
             for task in self._tasks:
                 task.close()
 
-    def _look_at_clock(self, timeout: float) -> None:
+    def _read_clock(self, timeout: float) -> None:
         """Set now, after a wait of timeout seconds.
 
         What the wait, and the work before it, took too long is standstill.
         """
-        now = perf_counter()
-        late = now - self._looked_at - timeout
-        self._looked_at = now
+        before, self._read = self._read, (perf_counter(), _real_time())
+        late = self._read[1] - before[1] - timeout
         if late >= self.least_standstill:
             self.standstill += late
-            self._late += late
-        self.now = now - self._late
+            self._late += max(self._read[0] - before[0] - timeout, 0)
+        self.now = self._read[0] - self._late
 
-    def _look_at_suspension(self) -> None:
-        suspended = _suspended()
-        if suspended - self._suspended >= self.least_standstill:
-            self.standstill += suspended - self._suspended
-        self._suspended = suspended
+    def new_standstill(self) -> float:
+        """Return the standstill since the last call."""
+        new, self._told = self.standstill - self._told, self.standstill
+        return new
 
     def _resume(self, task: _Running, answer: Any) -> None:
         """Run task up to where it waits next."""

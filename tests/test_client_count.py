@@ -13,7 +13,6 @@ import unittest
 from unittest import mock
 
 from echoserver.client.counting import Count
-from echoserver.client.report import Report
 
 from . import peers
 from .faces import CountTestCase, at_rest
@@ -368,7 +367,7 @@ class CountTests(CountTestCase):
     def test_lines_of_progress(self):
         """Where there is no terminal nor a line for each reply, there is one
         from time to time."""
-        with mock.patch.object(Report, "progress_interval", 0.05):
+        with mock.patch.object(Count, "progress_interval", 0.05):
             code, out, err = self.count(*self.play(peers.echo), "-c", 0,
                                         "-w", "0.2")
         self.assertRegex(out.decode(), r"(?s)^(\d+ replies/s, max [0-9.]+ ms, "

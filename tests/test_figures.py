@@ -1,17 +1,12 @@
 """What a counting run sends, counts and shows."""
 
-import argparse
-import contextlib
-import io
 import json
 import random
-import tempfile
 import unittest
 
 from echoserver.client.counting import message
 from echoserver.client.figures import Histogram, Tally
-from echoserver.client.output import Voice
-from echoserver.client.report import Report, bars, summary
+from echoserver.client.report import Progress, bars, summary
 
 
 def histogram(times):
@@ -137,9 +132,10 @@ class TallyTests(unittest.TestCase):
     def setUp(self):
         self.tally = Tally()
 
-    def summary(self, seconds, size=64, *args):
-        return summary(dict(self.tally.figures(size, 0, seconds),
-                            stopped_seconds=0), *args)
+    def summary(self, seconds, size=64, **others):
+        return summary(dict(dict(
+            self.tally.figures(size, 0, seconds), stopped_seconds=0,
+            connections=1, reconnect=False), **others))
 
     def succeed(self, now, seconds):
         self.tally.succeed(now)
@@ -215,9 +211,8 @@ class TallyTests(unittest.TestCase):
             self.assertIn('"%s": null' % name, text)
         self.tally.succeed(1)
         self.assertIsNone(self.tally.figures(64, 0, 1)["bytes_per_s"])
-        self.assertEqual(Tally().figures(64, 0, 0)["outages"], 0)
-        self.assertEqual(summary(dict(
-            Tally().figures(64, 0, 0), stopped_seconds=0)), [
+        self.tally = Tally()
+        self.assertEqual(self.summary(0), [
             "0 sent, 0 verified, 0 lost, 0 wrong in 0.00 s"])
 
     def test_summary(self):
@@ -240,8 +235,8 @@ class TallyTests(unittest.TestCase):
         for histogram in self.tally.firsts, self.tally.connects:
             histogram.add([1])
         times = "/".join(["1000.000"] * 6)
-        self.assertEqual(summary(dict(
-            self.tally.figures(64, 0, 2.0), stopped_seconds=3), 2, True), [
+        self.assertEqual(self.summary(2.0, stopped_seconds=3, connections=2,
+                                      reconnect=True), [
             "2 sent, 0 verified, 1 lost, 0 wrong, 1 not sent, 1 unanswered "
             "for up to 1.500 s in 2.00 s",
             "outages: 1, the longest 2.000 s",
@@ -261,35 +256,17 @@ class TallyTests(unittest.TestCase):
         self.assertEqual(bars([], True) + bars([0], False), "_")
 
 
-class ReportTests(unittest.TestCase):
+class ProgressTests(unittest.TestCase):
 
-    def lines(self, **options):
-        """Return the lines of progress of some seconds without a terminal."""
-        tally = Tally()
-        args = argparse.Namespace(**dict(
-            dict(host="name", port=1, interval=0, quiet=False, json=False,
-                 timestamps=False, reconnect=False, size=64), **options))
-        with tempfile.TemporaryFile("w+", encoding="ascii") as out, \
-                contextlib.redirect_stderr(io.StringIO()), \
-                contextlib.redirect_stdout(out):
-            report = Report(args, tally, Voice(args))
-            for now, replies, seconds in ((0, 0, 0), (1, 10, 0.002),
-                                          (1.5, 90, 0.004), (3, 8, 0.001)):
-                for number in range(replies):
-                    tally.succeed(now, seconds)
-                    report.reply(number, seconds, None)
-                report.progress(now)
-            out.seek(0)
-            return [line for line in out.read().splitlines()
-                    if " bytes from " not in line]
-
-    def test_lines_of_progress(self):
+    def test_lines(self):
         """Each tells of the time since the last one."""
-        self.assertEqual(self.lines(), [
+        tally, progress, lines = Tally(), Progress(0), []
+        for now, replies, seconds in (1, 10, 0.002), (3, 98, 0.004), (4, 0, 0):
+            for _ in range(replies):
+                tally.succeed(now, seconds)
+            lines.append(progress.line(tally, now))
+        self.assertEqual(lines, [
             "10 replies/s, max 2.000 ms, 10 verified, 0 lost, 0 wrong",
-            "49 replies/s, max 4.000 ms, 108 verified, 0 lost, 0 wrong"])
-
-    def test_no_lines_of_progress(self):
-        """There are none beside one object, lines for each, or silence."""
-        for options in dict(json=True), dict(quiet=True), dict(interval=1):
-            self.assertEqual(self.lines(**options), [])
+            "49 replies/s, max 4.000 ms, 108 verified, 0 lost, 0 wrong",
+            "0 replies/s, max - ms, 108 verified, 0 lost, 0 wrong"])
+        self.assertEqual(list(progress.row), [0.002, 0.004, 0])

@@ -35,14 +35,11 @@ _MAX_SECONDS = 1000000
 # Bytes of a message, which is held three times for each connection: to be
 # sent, in flight and received.
 _MAX_SIZE = 1 << 26
-# Connections that the descriptors of no system allow.
-_MAX_CONNECTIONS = 10 ** 6
+# Connections: more than any limit of descriptors, or what select() takes.
+_MAX_CONNECTIONS = 500 if os.name == "nt" else 10 ** 6
 
 
 class _Parser(argparse.ArgumentParser):
-
-    # Python 3.14 looks at standard output for it, and colours 2>log (gh-139946).
-    color = False
 
     def error(self, message: str) -> Any:
         """Exit with message, in which nothing that was typed forges a line."""
@@ -56,7 +53,8 @@ def make_parser() -> argparse.ArgumentParser:
         in ("__main__.py", "-m") else None,
         description=_DESCRIPTION, epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.color = False
+    # Python 3.14 looks at standard output for it, and colours 2>log (gh-139946).
+    setattr(parser, "color", False)
     add = parser.add_argument
     add("host", nargs="?", default="127.0.0.1",
         help="name or address of the server (%(default)s), or HOST:PORT")

@@ -21,7 +21,8 @@ from typing import Any, List, Optional, Tuple, Union
 from ..address import checked_address
 from .connecting import Address, Link, connect, describe
 from .errors import EXCERPT, WrongEcho
-from .waiting import READ, WRITE, Files, Task, block, checked_limit
+from .waiting import (
+    READ, WRITE, Files, Task, Tasks, block, checked_limit)
 
 __all__ = ["BLOCK", "Connection"]
 
@@ -95,9 +96,8 @@ class Connection:
         return perf_counter() - max(self.asked_at, self._heard_at)
 
     def __repr__(self) -> str:
-        return "<Connection to %s, %s>" % (
-            self.name, "closed" if self.closed else "half-closed"
-            if self.half_closed else "%d bytes unanswered" % self.in_flight)
+        return "<Connection to %s, %s%d bytes unanswered>" % (
+            self.name, "closed, " * self.closed, self.in_flight)
 
     def __enter__(self) -> "Connection":
         return self
@@ -178,6 +178,14 @@ class Connection:
             elif part is not None:
                 break
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def rest(self, tasks: Tasks, end: float) -> Task:
+        """Wait until the end, by the clock of tasks; raise what becomes of the
+        connection by then."""
+        while tasks.now < end:
+            if ((yield self.reading, end - tasks.now)
+                    and self.receive() is not None):
+                raise self.ended_early()
 
     def is_stale(self) -> bool:
         """Return whether another echo() would fail or be misled: the stream

@@ -13,16 +13,20 @@ connection, is a wrong echo.
 
 import argparse
 import functools
+import json
 import math
+import shutil
+import sys
 from typing import Any, Dict, Iterable, List, Optional
 
 from .connecting import Place, connect, describe, lookup
 from .connection import Connection
 from .errors import WrongEcho
 from .figures import Tally
-from .report import Report
+from .output import put
+from .report import Progress, bars, headline, is_utf8, ms, summary
 from .running import Run
-from .waiting import Task, Tasks
+from .waiting import Task
 
 __all__ = ["Count", "message", "run"]
 
@@ -49,8 +53,7 @@ def _values(size: int) -> bytes:
 
 def run(args: argparse.Namespace) -> int:
     """Make the round trips that args ask for; return the exit code."""
-    with Tasks() as tasks:
-        return Count(args, tasks).run()
+    return Count(args).run()
 
 
 class Count(Run):
@@ -59,19 +62,29 @@ class Count(Run):
     Class variables, in seconds: failure_pause, how long a connection waits
     after a failure, at least: a hundred attempts a second find a server that
     is back soon enough, and are no storm; last_reply_timeout, how long replies
-    are waited for after the deadline, and after a signal.
+    are waited for after the deadline, and after a signal; line_interval,
+    between messages from which on each has its line; progress_interval,
+    between two lines of progress that are there otherwise, but for a terminal,
+    where one changes all the time.
     """
 
     failure_pause = 0.01
     last_reply_timeout = 0.5
+    line_interval = 0.2
+    progress_interval = 1.0
 
-    def __init__(self, args: argparse.Namespace, tasks: Tasks) -> None:
-        super().__init__(args, tasks)
+    def __init__(self, args: argparse.Namespace) -> None:
+        super().__init__(args)
         self.deadline = self.start + (args.deadline or math.inf)
         self.claimed = 0            # messages, by number
         self.places: Optional[List[Place]] = None   # until a failure
         self.tally = Tally(self.start)
-        self.report = Report(args, self.tally, self.voice)
+        self.has_lines = args.interval >= self.line_interval and not args.quiet
+        # Seconds between two lines of progress.
+        self._pause = 0.0 if self.is_shown else self.progress_interval
+        if args.quiet or self.has_lines or (args.json and self._pause):
+            self._pause = math.inf
+        self._progress = Progress(self.start)
 
     def first_tasks(self) -> Iterable[Task]:
         """Return a task for each connection that has a message."""
@@ -85,34 +98,62 @@ class Count(Run):
 
     def progress(self) -> None:
         """Show how it goes; end the run after the deadline."""
-        self.report.progress(self.tasks.now - self.start)
-        if self.tasks.now >= self.deadline + self.last_reply_timeout:
+        now = self.tasks.now
+        if now - self._progress.then >= max(self._pause, 1e-9):
+            line = self._progress.line(self.tally, now)
+            if self.is_shown:
+                self.show("%s %s" % (line, bars(
+                    self._progress.row, is_utf8(sys.stderr))))
+            else:
+                self.say(line)
+        if now >= self.deadline + self.last_reply_timeout:
             self.tasks.running, self.tasks.stopped_at = False, self.deadline
 
     def so_far(self) -> List[str]:
         """Return the summary as far as it is known."""
-        return self.report.lines(self.figures())
+        return summary(self.figures())
 
     def summarize(self) -> None:
         """Print the summary, after a line that explains the exit code."""
-        tally, due = self.tally, self.args.count or 1
+        args, tally, due = self.args, self.tally, self.args.count or 1
         if not self.tasks.signal and not self.failures.words and (
                 tally.verified < due or tally.unanswered):
             self.tell_failure(TimeoutError(
                 "%s gave %d of %d replies before the --deadline; allow it more "
                 "time" % (describe(self.address), tally.verified,
                           max(due, tally.messages))))
-        self.report.summary(self.figures())
+        if args.json:
+            put(json.dumps(self.figures(), allow_nan=False))
+            return
+        self.say(*headline(self.figures()) + self.so_far())
+        if args.histogram:
+            columns, rows = shutil.get_terminal_size()
+            self.say(*tally.times.chart(
+                columns - 1, max(rows - 9, 8), is_utf8(sys.stdout)))
 
     def figures(self) -> Dict[str, Any]:
         """Return all figures."""
-        return dict(super().figures(), **self.tally.figures(
-            self.args.size, self.start, self.tasks.now))
+        args = self.args
+        return dict(super().figures(), **dict(self.tally.figures(
+            args.size, self.start, self.tasks.now), size_bytes=args.size,
+            connections=args.connections, interval_seconds=args.interval,
+            reconnect=args.reconnect))
 
     def tell_failure(self, error: Exception, details: str = "") -> None:
-        """Count a failure, and tell it if it is news."""
+        """Count a failure; tell it, or only the first one with its word."""
         word, line = self.failures.note(error)
-        self.report.failure(word, line + details)
+        if self.has_lines or self.failures.words[word] == 1:
+            self.tell(line + details)
+
+    def tell_reply(self, number: int, seconds: Optional[float],
+                   connection: Connection) -> None:
+        """Show that the reply to a message took so long, None if that is not
+        known, and its connection."""
+        if not self.args.json:
+            self.say("%d bytes from %s: seq=%d %stime=%s ms" % (
+                self.args.size, describe(self.address), number, "connect=%s "
+                "ms " % ms(connection.connecting_time) if self.args.reconnect
+                else "", ms(seconds)))
 
 
 class Worker:
@@ -136,7 +177,11 @@ class Worker:
                 number, since = count.claimed, None
                 try:
                     if due > tasks.now:
-                        yield from self._rest(min(due, count.deadline))
+                        end = min(due, count.deadline)
+                        if self._connection:
+                            yield from self._connection.rest(tasks, end)
+                        else:
+                            yield (), end - tasks.now
                         since = tasks.now
                     else:
                         # Without an interval it is due when the one before it
@@ -152,15 +197,6 @@ class Worker:
                 self._tally.unanswered.pop(number, None)
         finally:
             self._drop()
-
-    def _rest(self, end: float) -> Task:
-        """Wait until the end; raise what becomes of the connection by then."""
-        connection, tasks = self._connection, self._count.tasks
-        while tasks.now < end:
-            files = () if connection is None else connection.reading
-            if ((yield files, end - tasks.now) and connection is not None
-                    and connection.receive() is not None):
-                raise connection.ended_early()
 
     def _ask(self, number: int, since: float) -> Task:
         """Make one round trip, with a message that was due then.
@@ -188,9 +224,8 @@ class Worker:
         self._connecting_at = None
         tally.replies[self._number] += 1
         tally.succeed(now, seconds, now - since)
-        if self._count.report.has_lines:
-            self._count.report.reply(number, seconds,
-                                     connection.connecting_time)
+        if self._count.has_lines:
+            self._count.tell_reply(number, seconds, connection)
         if args.reconnect:
             self._drop()
 

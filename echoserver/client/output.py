@@ -5,14 +5,12 @@ make_output_wait() of console.py lets both wait where a neighbour has made them
 non-blocking.
 """
 
-import argparse
-import os
 import sys
 from datetime import datetime, timezone
 
 
-__all__ = ["StreamError", "Voice", "encoded", "expressible", "now", "put",
-           "tell", "write"]
+__all__ = ["StreamError", "encoded", "expressible", "now", "put", "tell",
+           "write"]
 
 
 class StreamError(Exception):
@@ -62,47 +60,3 @@ def tell(text: str, end: str = "\n") -> None:
         print(text, file=sys.stderr, end=end, flush=True)
     except OSError:
         pass
-
-
-class Voice:
-    """What a run says: lines, with the time of day if args ask for it, and on
-    standard error, where that is a terminal (is_shown), one that changes."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.is_shown = sys.stderr.isatty()
-        self._has_stamps = args.timestamps
-        self._columns = 0       # that the line takes at present
-
-    def put(self, *lines: str) -> None:
-        """Print lines on standard output."""
-        self.erase()
-        for line in lines:
-            put(self._stamped(line))
-
-    def tell(self, *lines: str) -> None:
-        """Print lines on standard error."""
-        self.erase()
-        for line in lines:
-            tell(self._stamped(line))
-
-    def _stamped(self, line: str) -> str:
-        return "%s %s" % (now(), line) if self._has_stamps else line
-
-    def show(self, text: str) -> None:
-        """Show text in place of what the changing line says."""
-        try:
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns
-        except OSError:
-            return      # no terminal, or one that is gone
-        # Not the last three: room for ^C and the cursor behind it.
-        self._columns = max((columns or 80) - 3, 0)
-        tell("\r" + text[:self._columns].ljust(self._columns), end="")
-
-    def erase(self, key: bool = False) -> None:
-        """Make place for other lines; leave the one where the terminal has
-        shown a key, such as ^C."""
-        if key and self.is_shown:
-            tell("")
-        if self._columns:
-            tell("\r%*s\r" % (self._columns, ""), end="")
-            self._columns = 0

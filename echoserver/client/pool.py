@@ -81,11 +81,9 @@ class ConnectionPool:
 
     def __repr__(self) -> str:
         line, idle = self._state()
-        return "<ConnectionPool to %s, %s>" % (
-            describe(self.address), "closed" if self._closed
-            else "%d of %d in use, %d idle" % (
-                min(len(_alive(line)), self.max_size), self.max_size,
-                len(idle)))
+        return "<ConnectionPool to %s, %s%d of %d in use, %d idle>" % (
+            describe(self.address), "closed, " if self._closed else "",
+            min(len(_alive(line)), self.max_size), self.max_size, len(idle))
 
     def __enter__(self) -> "ConnectionPool":
         return self
@@ -168,34 +166,26 @@ class ConnectionPool:
     def _wake(self, line: _Line, count: Optional[int] = None) -> None:
         """Wake so many borrowers at the head of the line; None is all."""
         for place in _alive(line)[:count]:
-            borrower = place()
-            # It is unlocked if it was woken before.
+            # It may be gone now, or woken before.
             with contextlib.suppress(AttributeError, RuntimeError):
-                borrower.release()
+                place().release()
 
     def _get(self, idle: Deque[Connection], end: float) -> Connection:
         """Return an idle connection that is good, or a new one."""
         connection: Optional[Connection] = None
         with contextlib.suppress(IndexError):
             connection = idle.pop()
-        if connection is not None and (
-                connection.is_stale()
-                or connection.silence > (self.max_idle or math.inf)):
-            connection.close()
-            connection = None
-        if connection is None:
-            connection = self._connect(end)
+            if (connection.is_stale()
+                    or connection.silence > (self.max_idle or math.inf)):
+                connection.close()
+        if connection is None or connection.closed:
+            left = max(end - perf_counter(), 0.001)     # 0 would be no limit
+            try:
+                connection = Connection(self.address, left)
+            except TimeoutError as error:
+                raise PoolTimeout("a slot was free, but %s" % error) from error
         connection.timeout = self.timeout   # a borrower may change it
         return connection
-
-    def _connect(self, end: float) -> Connection:
-        left = None
-        if self.timeout:
-            left = max(end - perf_counter(), 0.001)     # 0 would be no limit
-        try:
-            return Connection(self.address, left)
-        except TimeoutError as error:
-            raise PoolTimeout("a slot was free, but %s" % error) from error
 
 
 def _alive(line: _Line) -> List[_Place]:

@@ -9,28 +9,26 @@ import argparse
 import importlib
 import os
 import signal
-import socket
 import sys
-from typing import List, Optional
+from typing import Any, List, Optional, Tuple
 
-from ..address import checked_port, printable, split_address
+from ..address import checked_port, has_zone, split_address
 from ..console import discard_output, make_output_wait
 from .arguments import make_parser
 from .diagnosis import USAGE, shortage
-from .output import StreamError, tell
+from .output import StreamError, tell, write
 from .waiting import die
 
+resource: Any = None
 try:
     import resource
 except ImportError:     # Windows
-    resource = None     # type: ignore
+    pass
 
 __all__ = ["main"]
 
 # Descriptors that are not for connections: standard streams, pollers, files.
 _SPARE = 32
-# Connections where there is no limit of descriptors: select() of Windows.
-_MAX_CONNECTIONS = 500
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -57,7 +55,8 @@ def _run(argv: Optional[List[str]]) -> int:
         args = _parse(argv)
     except SystemExit as end:
         # argparse, which has said why, or printed --help.
-        _flush_output()
+        if sys.stdout is not None:
+            write(b"")
         return end.code if isinstance(end.code, int) else USAGE
     face = _face(args)
     if sys.stdout is None or (sys.stdin is None and face == "pipe"):
@@ -71,18 +70,7 @@ def _run(argv: Optional[List[str]]) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, die)
-    run = importlib.import_module(".%s" % face, __package__).run
-    code: int = run(args)
-    return code
-
-
-def _flush_output() -> None:
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError as error:
-        raise StreamError("standard output cannot be written",
-                          error) from None
+    return int(importlib.import_module("." + face, __package__).run(args))
 
 
 def _face(args: argparse.Namespace) -> str:
@@ -100,7 +88,7 @@ def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     try:
         args.host, args.port = _address(args.host, args.port)
-        args.connections = _connections(args.connections)
+        _allow(args.connections)
     except ValueError as error:
         parser.error(str(error))
     face = _face(args)
@@ -117,42 +105,34 @@ def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
     return args
 
 
-def _address(text: str, port: Optional[str]) -> "tuple[str, int]":
+def _address(text: str, port: Optional[str]) -> Tuple[str, int]:
     """Return the host and port of HOST:PORT, [V6]:PORT, or HOST and port;
     raise ValueError with a sentence for what can be none."""
-    host, port_in_host = split_address(text)
+    host, after = split_address(text)
     if host.isdigit():      # as an address, 8080 would be 0.0.31.144
         raise ValueError("%s is not a host; give host and port: "
                          "127.0.0.1 8080" % host)
     if not host.strip():
         raise ValueError("the host is missing; give HOST:PORT, or HOST PORT")
-    if port is not None and port_in_host is not None:
+    if None not in (port, after):
         raise ValueError("there are two ports: give HOST:PORT, or HOST PORT")
-    zone = host.partition("%")[2]
-    if zone and ":" in host:
-        try:
-            zone.isdecimal() or socket.if_nametoindex(zone)
-        except OSError:
-            raise ValueError("there is no network interface %s on this host"
-                             % zone) from None
-    if port is None:
-        port = "8080" if port_in_host is None else port_in_host
+    if ":" in host and "%" in host and not has_zone(host.split("%")[1]):
+        raise ValueError("this host has no network interface %s"
+                         % host.split("%")[1])
+    port = after if port is None else port
     # In the locale C the name is not decoded (before Python 3.7).
-    return os.fsencode(host).decode("utf-8", "replace"), checked_port(port, 1)
+    return os.fsencode(host).decode("utf-8", "replace"), checked_port(
+        "8080" if port is None else port, 1)
 
 
-def _connections(count: int) -> int:
-    """Return count if this host allows so many, and make it do so."""
-    most = _MAX_CONNECTIONS
-    if resource is not None:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if hard == resource.RLIM_INFINITY:
-            hard = max(soft, 1 << 20)
-        most = max(hard - _SPARE, 1)
-        if soft != resource.RLIM_INFINITY and soft < count + _SPARE <= hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (
-                count + _SPARE, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    if count > most:
-        raise ValueError("this host allows %d connections, not %d (ulimit -Hn)"
-                         % (most, count))
-    return count
+def _allow(count: int) -> None:
+    """Raise the limit of descriptors for so many connections, if need be."""
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count + _SPARE:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (count + _SPARE, hard))
+        except (OSError, ValueError):
+            raise ValueError("this host allows %d connections, not %d (ulimit "
+                             "-Hn)" % (hard - _SPARE, count)) from None

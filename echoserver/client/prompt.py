@@ -14,12 +14,10 @@ the terminal cannot show of a reply is escaped.
 """
 
 import argparse
-import contextlib
 import io
-import os
 import signal
 import sys
-from typing import Any, Iterator, Optional
+from typing import Any, Optional
 
 from ..console import discard_output
 from .connection import Connection
@@ -59,30 +57,24 @@ _CONTROLS = {code: "\\x%02x" % code
 
 def run(args: argparse.Namespace) -> int:
     """Converse at the terminal; return the exit code."""
-    with _terminal_given_back():
-        return Prompt(args).run()
+    _give_terminal_back()
+    return Prompt(args).run()
 
 
-@contextlib.contextmanager
-def _terminal_given_back() -> Iterator[None]:
+def _give_terminal_back() -> None:
     """Let no signal end this process before the terminal has its mode back: a
     line editor turns its echo off."""
-    if termios is None or not os.isatty(0):
-        yield
-        return
-    mode = termios.tcgetattr(0)
+    try:
+        mode = termios.tcgetattr(sys.stdin.fileno())
+    except (AttributeError, OSError):
+        return      # Windows, or a test's terminal
 
     def end(number: int, frame: Any) -> None:
-        termios.tcsetattr(0, termios.TCSANOW, mode)
+        termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, mode)
         die(number)
-    old = {number: signal.signal(number, end) for number in (
-        signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+    for number in signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
 
 
 def shown(data: bytes) -> str:
@@ -157,7 +149,7 @@ class Prompt:
         A shell gives the terminal back in the mode that it likes itself, so
         the line editor must begin anew, with what had been typed.
         """
-        if not self._has_editor or not hasattr(signal, "SIGCONT"):
+        if not self._has_editor:
             return input(self._prompt)
         typed = ""
         readline.set_startup_hook(lambda: readline.insert_text(typed))
@@ -189,15 +181,15 @@ class Prompt:
 
     def _current(self) -> Optional[Connection]:
         """Return the connection, after a look at what has become of it."""
-        connection = self._connection
-        try:
-            if connection is not None:
-                connection.is_watched = False   # while a line was typed
-                if connection.receive() is not None:
-                    raise connection.ended_early()
-                connection.is_watched = True
-        except OSError as error:
-            self._lose(error, is_news=True)
+        if self._connection is not None:
+            self._connection.is_watched = False     # while a line was typed
+            try:
+                if self._connection.receive() is not None:
+                    raise self._connection.ended_early()
+                self._connection.is_watched = True
+            except OSError as error:    # news and no failure: nothing was owed
+                tell(diagnose(error, self._address)[2])
+                self._drop()
         return self._connection
 
     def _connect(self) -> Connection:
@@ -218,18 +210,13 @@ class Prompt:
                 pass        # nothing was owed
         return self._failures.code
 
-    def _lose(self, error: BaseException, is_news: bool = False) -> None:
-        """Tell of an error, or of Ctrl-C in its place, and close.
-
-        News is no failure: nothing was owed.
-        """
-        if not isinstance(error, Exception):
+    def _lose(self, error: BaseException) -> None:
+        """Tell of an error, or of Ctrl-C in its place, and close."""
+        if isinstance(error, Exception):
+            tell(self._failures.note(error)[1])
+        else:
             self._end_line()
             self._failures.worsen(NETWORK)
-        elif is_news:
-            tell(diagnose(error, self._address)[2])
-        else:
-            tell(self._failures.note(error)[1])
         self._drop()
 
     def _drop(self) -> None:

@@ -1,10 +1,12 @@
-"""What --count and --idle share: tasks, failures, and how a run ends."""
+"""What --count and --idle share: how a run begins, speaks and ends."""
 
 import argparse
+import os
+import sys
 from typing import Any, Callable, Dict, Iterable, List
 
 from .diagnosis import Failures
-from .output import Voice, now
+from .output import now, put, tell
 from .waiting import Task, Tasks
 
 __all__ = ["Run"]
@@ -12,6 +14,9 @@ __all__ = ["Run"]
 
 class Run:
     """A run of the client program that measures something.
+
+    It says lines, with the time of day if args ask for it, and shows one that
+    changes on standard error, where that is a terminal (is_shown).
 
     A derived class has first_tasks(), the tasks to begin with; is_owed(),
     whether to wait for replies when the run has been stopped; progress(), to
@@ -25,16 +30,41 @@ class Run:
     so_far: Callable[[], List[str]]
     summarize: Callable[[], None]
 
-    def __init__(self, args: argparse.Namespace, tasks: Tasks) -> None:
-        self.args, self.tasks = args, tasks
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.tasks = args, Tasks()
         self.address = args.host, args.port
-        self.voice = Voice(args)
         self.failures = Failures(self.address)
-        self.start, self.started = tasks.now, now()
+        self.start, self.started = self.tasks.now, now()
+        self.is_shown = sys.stderr.isatty()
+        self._columns = 0       # that the changing line takes at present
+
+    def run(self) -> int:
+        """Return the exit code, after the summary."""
+        with self.tasks as tasks:
+            try:
+                for task in self.first_tasks():
+                    tasks.start(task)
+                tasks.run(self._tick, self.is_owed)
+            except MemoryError as error:
+                self.tell_failure(error)
+            self.erase(tasks.signal > 0)
+            self.summarize()
+        return 128 + tasks.signal if tasks.signal else self.failures.code
+
+    def _tick(self) -> None:
+        standstill = self.tasks.new_standstill()
+        if standstill:
+            self.tell("this program stood still for %.1f s, which counts as no "
+                      "time of the server's" % standstill)
+        if self.tasks.is_asked:
+            self.tasks.is_asked = False
+            self.erase(True)
+            self.tell(*self.so_far())
+        self.progress()
 
     def tell_failure(self, error: Exception, details: str = "") -> None:
         """Count and tell a failure."""
-        self.voice.tell(self.failures.note(error)[1] + details)
+        self.tell(self.failures.note(error)[1] + details)
 
     def figures(self) -> Dict[str, Any]:
         """Return the figures that every run has."""
@@ -43,26 +73,35 @@ class Run:
                 "first_failure": self.failures.first,
                 "stopped_seconds": round(self.tasks.standstill, 6)}
 
-    def run(self) -> int:
-        """Return the exit code, after the summary."""
-        tasks = self.tasks
-        try:
-            for task in self.first_tasks():
-                tasks.start(task)
-            tasks.run(self._tick, self.is_owed)
-        except MemoryError as error:
-            self.tell_failure(error)
-        self.voice.erase(tasks.signal > 0)
-        self.summarize()
-        return 128 + tasks.signal if tasks.signal else self.failures.code
+    def say(self, *lines: str) -> None:
+        """Print lines on standard output."""
+        self._print(put, lines)
 
-    def _tick(self) -> None:
-        standstill = self.tasks.new_standstill()
-        if standstill:
-            self.voice.tell("this program stood still for %.1f s, which counts "
-                            "as no time of the server's" % standstill)
-        if self.tasks.is_asked:
-            self.tasks.is_asked = False
-            self.voice.erase(True)
-            self.voice.tell(*self.so_far())
-        self.progress()
+    def tell(self, *lines: str) -> None:
+        """Print lines on standard error."""
+        self._print(tell, lines)
+
+    def _print(self, function: Callable[[str], Any],
+               lines: Iterable[str]) -> None:
+        self.erase()
+        for line in lines:
+            function("%s %s" % (now(), line) if self.args.timestamps else line)
+
+    def show(self, text: str) -> None:
+        """Show text in place of what the changing line says."""
+        try:
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns
+        except OSError:
+            return      # no terminal, or one that is gone
+        # Not the last three: room for ^C and the cursor behind it.
+        self._columns = max((columns or 80) - 3, 0)
+        tell("\r" + text[:self._columns].ljust(self._columns), end="")
+
+    def erase(self, key: bool = False) -> None:
+        """Make place for other lines; leave the one where the terminal has
+        shown a key, such as ^C."""
+        if key and self.is_shown:
+            tell("")
+        if self._columns:
+            tell("\r%*s\r" % (self._columns, ""), end="")
+            self._columns = 0

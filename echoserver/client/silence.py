@@ -19,15 +19,14 @@ from .diagnosis import CUT, diagnose
 from .errors import WrongEcho
 from .output import put
 from .running import Run
-from .waiting import Task, Tasks
+from .waiting import Task
 
 __all__ = ["run"]
 
 
 def run(args: argparse.Namespace) -> int:
     """Try the silences that args name; return the exit code."""
-    with Tasks() as tasks:
-        return Probe(args, tasks).run()
+    return Probe(args).run()
 
 
 class Probe(Run):
@@ -36,8 +35,8 @@ class Probe(Run):
     (failures are no cuts: no silence was tried, or a wrong echo came.)
     """
 
-    def __init__(self, args: argparse.Namespace, tasks: Tasks) -> None:
-        super().__init__(args, tasks)
+    def __init__(self, args: argparse.Namespace) -> None:
+        super().__init__(args)
         self._unfinished: List[float] = list(args.idle)
         self._alive: List[float] = []
         self._cuts: List[Tuple[float, float, str]] = []  # silence, after, word
@@ -53,11 +52,7 @@ class Probe(Run):
                     self.address, timeout))) as connection:
                 yield from connection.exchange(b"before %g s" % seconds)
                 begun, standstill = tasks.now, tasks.standstill
-                while tasks.now < begun + seconds:
-                    if ((yield connection.reading,
-                         begun + seconds - tasks.now)
-                            and connection.receive() is not None):
-                        raise connection.ended_early()
+                yield from connection.rest(tasks, begun + seconds)
                 yield from connection.exchange(b"after %g s" % seconds)
             silence = seconds + tasks.standstill - standstill
             self._alive.append(silence)
@@ -90,8 +85,9 @@ class Probe(Run):
         return False
 
     def _say(self, line: str) -> None:
+        self.erase()
         if not (self.args.json or self.args.quiet):
-            self.voice.put(line)
+            self.say(line)
 
     def so_far(self) -> List[str]:
         """Return the state of all connections, as a line."""
@@ -104,7 +100,7 @@ class Probe(Run):
     def progress(self) -> None:
         """Show the state of all connections."""
         if not self.args.quiet:
-            self.voice.show(*self.so_far())
+            self.show(*self.so_far())
 
     def summarize(self) -> None:
         """Print the longest silence that was borne, the shortest that not."""
@@ -127,7 +123,7 @@ class Probe(Run):
                     self.args.idle) else "alive after %s s%s" % (
                         _short(longest), ": what was cut sooner has another "
                         "reason" if self._cuts else ""))
-        self.voice.put(*lines)
+        self.say(*lines)
 
     def _results(self, longest: Optional[float],
                  shortest: Optional[float]) -> Dict[str, Any]:

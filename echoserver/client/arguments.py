@@ -39,6 +39,31 @@ _MAX_SIZE = 1 << 26
 _MAX_CONNECTIONS = 500 if os.name == "nt" else 10 ** 6
 
 
+def _within(kind: Callable[[str], float], least: int, most: int,
+            what: str) -> Callable[[str], float]:
+    """Return a function that converts text to a number within limits."""
+    def convert(text: str) -> float:
+        try:
+            if len(text) < 20 and least <= kind(text) <= most:
+                return kind(text)
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError("must be a %s from %d to %d, not %r"
+                                         % (what, least, most, text))
+    return convert
+
+
+def _number(least: int, most: int) -> Callable[[str], float]:
+    return _within(int, least, most, "whole number")
+
+
+_seconds = _within(float, 0, _MAX_SECONDS, "number of seconds")
+
+
+def _silences(text: str) -> List[float]:
+    return sorted({_seconds(part) for part in text.split(",")})
+
+
 class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
@@ -97,28 +122,3 @@ def _add_measuring(group: Any) -> None:
                       help="the summary as one JSON object")
     form.add_argument("--histogram", action="store_true",
                       help="the distribution of the round trip times as bars")
-
-
-def _number(least: int, most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if len(text) < 20 and text.isdecimal() and least <= int(text) <= most:
-            return int(text)
-        raise argparse.ArgumentTypeError(
-            "must be a whole number from %d to %d, not %r"
-            % (least, most, text))
-    return number
-
-
-def _seconds(text: str) -> float:
-    try:
-        if 0 <= float(text) <= _MAX_SECONDS:
-            return float(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(
-        "must be a number of seconds from 0 to %d, not %r"
-        % (_MAX_SECONDS, text))
-
-
-def _silences(text: str) -> List[float]:
-    return sorted({_seconds(part) for part in text.split(",")})

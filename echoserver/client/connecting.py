@@ -131,101 +131,57 @@ def connect(address: Address, timeout: Optional[float] = None,
     says more than silence, and silence more than a missing route.
     """
     end = perf_counter() + (timeout or math.inf)
-    attempts = _Attempts(address, known or (
-        yield from lookup(address, timeout)))
+    places = list(known or (yield from lookup(address, timeout)))
+    start, next_at = perf_counter(), -math.inf
+    attempts: Dict[socket.socket, Tuple[Place, int]] = {}
+    failures: List[Tuple[Place, int, bool]] = []
     try:
-        while attempts.places or attempts.open:
-            link = attempts.go_on(end)
-            if link:
-                return link
-            if attempts.open:
-                yield attempts.wanted(end)
-        raise max(attempts.failures)[2]
+        while places or attempts:
+            now = perf_counter()
+            if places and (now >= next_at or not attempts):
+                next_at = now + _STAGGER
+                s, own = _begin(places[0])
+                attempts[s] = places.pop(0), own
+            for s, (place, own) in list(attempts.items()):
+                number = own or _outcome(s, place, now >= end)
+                if number != errno.EINPROGRESS:
+                    del attempts[s]
+                    if not number:
+                        return Link(s, place[4][0], perf_counter() - start)
+                    s.close()
+                    next_at = now
+                    failures.append((place, number, own > 0))
+            if attempts:
+                yield (tuple((s, WRITE) for s in attempts),
+                       max(min(end, next_at if places else end) - now, 0))
+        raise _explained(address, perf_counter() - start, *max(
+            reversed(failures), key=lambda failure: _RANKS.get(failure[1], 0)))
     finally:
-        for s in attempts.open:
+        for s in attempts:
             s.close()
 
 
-class _Attempts:
-    """The attempts to connect to the places of an address.
-
-    Attributes: places, not yet tried; open, the sockets without an outcome;
-    failures, (rank, number, error) of the others.
-    """
-
-    def __init__(self, address: Address, places: List[Place]) -> None:
-        self.places = list(places)
-        self.open: Dict[socket.socket, Place] = {}
-        self.failures: List[Tuple[int, int, OSError]] = []
-        self._address = address
-        self._start = perf_counter()
-        self._next_at = -math.inf
-
-    def go_on(self, end: float) -> Optional[Link]:
-        """Try the next place if it is time for that, and look at all that are
-        open; return the first success.  At the end all others have failed."""
-        now = perf_counter()
-        if self.places and (now >= self._next_at or not self.open):
-            place, self._next_at = self.places.pop(0), now + _STAGGER
-            try:
-                self.open[_begin(place)] = place
-            except OSError as error:
-                self._fail(error.errno or 0, place, own=True)
-        for s, place in list(self.open.items()):
-            number = _outcome(s, place)
-            if number == errno.EINPROGRESS and now < end:
-                continue
-            del self.open[s]
-            if not number:
-                return Link(s, place[4][0], perf_counter() - self._start)
-            s.close()
-            self._fail(errno.ETIMEDOUT if number == errno.EINPROGRESS
-                       else number, place)
-            self._next_at = now
-        return None
-
-    def _fail(self, number: int, place: Place, own: bool = False) -> None:
-        number, said = _explain(number, place, own)
-        if number == errno.ETIMEDOUT:
-            said %= perf_counter() - self._start
-        self.failures.append((
-            _RANKS.get(number, 0), len(self.failures), OSError(
-                number, describe(self._address, place[4][0]) + " " + said)))
-
-    def wanted(self, end: float) -> Tuple[Files, float]:
-        """Return what to wait for, and how long."""
-        if self.places:
-            end = min(end, self._next_at)
-        return (tuple((s, WRITE) for s in self.open),
-                max(end - perf_counter(), 0))
-
-
-def _begin(place: Place) -> socket.socket:
-    """Return a socket that is being connected to place."""
+def _begin(place: Place) -> Tuple[socket.socket, int]:
+    """Return a socket that is being connected to place, and the error number
+    if connect() itself has failed."""
     s = socket.socket(*place[:3])
-    try:
-        s.setblocking(False)
-        # Or a message of two segments waits 40 ms for a delayed ACK.
-        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        number = s.connect_ex(place[4])
-        if number not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
-            raise OSError(number, "")
-        return s
-    except BaseException:
-        s.close()
-        raise
+    s.setblocking(False)
+    # Or a message of two segments waits 40 ms for a delayed ACK.
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    number = s.connect_ex(place[4])
+    return s, 0 if number in (errno.EINPROGRESS, errno.EWOULDBLOCK) else number
 
 
-def _outcome(s: socket.socket, place: Place) -> int:
+def _outcome(s: socket.socket, place: Place, is_over: bool) -> int:
     """Return the error number of an attempt, 0 for none, and EINPROGRESS if
-    it has no outcome yet."""
+    it has no outcome yet, unless its time is over."""
     number = s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if number:
         return number
     try:
         s.getpeername()
     except OSError:
-        return errno.EINPROGRESS
+        return errno.ETIMEDOUT if is_over else errno.EINPROGRESS
     # A loopback port without a listener can be met by a caller to whom the
     # system has given that port (RFC 793, simultaneous open): its echo would
     # be its own words.
@@ -236,40 +192,43 @@ def _outcome(s: socket.socket, place: Place) -> int:
 _RANKS = {errno.ETIMEDOUT: 1, errno.ECONNREFUSED: 2, errno.ECONNRESET: 2,
           errno.ECONNABORTED: 2}
 
-_CUT = ("cut the connection while it was being made; something in between may "
-        "not allow it")
 _OUTCOMES = {
     errno.ECONNREFUSED: "refused the connection; is the server running, and on "
                         "this port?",
-    errno.ECONNRESET: _CUT, errno.ECONNABORTED: _CUT,
     errno.ETIMEDOUT: "did not answer the connection attempt within %.3f s; a "
                      "firewall may be dropping it, or the host is down",
     errno.EADDRNOTAVAIL: "cannot be called: this host has no local port left "
-                         "for it; wait a minute, or use fewer connections"}
+                         "for it; wait a minute, or use fewer connections",
+    **dict.fromkeys([errno.ECONNRESET, errno.ECONNABORTED], "cut the "
+                    "connection while it was being made; something in between "
+                    "may not allow it")}
 # What connect() says at once is this host's own; what comes later was sent by
 # another, or follows from the silence of all.
 _OWN = {
-    errno.ENETUNREACH: ": this host has no route",
-    errno.EHOSTUNREACH: ": this host has no route",
     errno.EADDRNOTAVAIL: ": this host has no address of that kind",
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EINVAL),
+    **dict.fromkeys([errno.ENETUNREACH, errno.EHOSTUNREACH],
+                    ": this host has no route"),
+    **dict.fromkeys([errno.EACCES, errno.EPERM, errno.EINVAL],
                     ": this host's own rules forbid it")}
 
 
-def _explain(number: int, place: Place, own: bool) -> Tuple[int, str]:
-    """Return an error number and the words for the outcome of an attempt."""
-    ip, said = place[4][0], _OUTCOMES.get(number)
+def _explained(address: Address, seconds: float, place: Place, number: int,
+               own: bool) -> OSError:
+    """Return an error with a sentence for the outcome of an attempt."""
+    ip, said = place[4][0], _OUTCOMES.get(number, "")
     why = _OWN.get(number, "") if own else (
         ": a router or firewall on the way rejects it, or nobody has it")
     if number == errno.ECONNREFUSED and not ip.startswith(("127.", "::1")):
-        said = "%s (echoserver needs -b 0.0.0.0 to listen to other hosts)" % said
+        said += " (echoserver needs -b 0.0.0.0 to listen to other hosts)"
+    if number == errno.ETIMEDOUT:
+        said %= seconds
     if number == errno.EADDRNOTAVAIL and not _has_address_for(place):
-        number, said = errno.ENETUNREACH, None
+        number, said = errno.ENETUNREACH, ""
     if ip.startswith("fe80:") and not any(place[4][2:]):
         why = ": a link-local address needs its interface: %s%%eth0" % ip
-    return number, said or (
+    return OSError(number, "%s %s" % (describe(address, ip), said or (
         "cannot be reached (%s%s); check the address and the way there"
-        % (os.strerror(number), why))
+        % (os.strerror(number), why))))
 
 
 def _has_address_for(place: Place) -> bool:

@@ -37,8 +37,7 @@ _WORDS = (
     (OSError, "UNREACHABLE"),           # no way there, or forbidden here
 )
 _SHORTAGES = {errno.EMFILE: "descriptors", errno.ENFILE: "descriptors",
-              errno.ENOMEM: "memory", errno.ENOBUFS: "network buffers",
-              errno.EADDRNOTAVAIL: ""}
+              errno.ENOMEM: "memory", errno.ENOBUFS: "network buffers"}
 
 
 def diagnose(error: Exception, address: Address) -> Tuple[int, str, str]:
@@ -56,16 +55,15 @@ def diagnose(error: Exception, address: Address) -> Tuple[int, str, str]:
 
 def shortage(error: Exception) -> str:
     """Return a sentence if this host is short of something, otherwise ""."""
-    if isinstance(error, MemoryError):
-        return "this host is out of memory; send less, over fewer connections"
     # A gaierror's number is the resolver's, and may be one of these.
-    what = None if isinstance(error, socket.gaierror) else _SHORTAGES.get(
-        getattr(error, "errno", None) or 0)
-    if what == "":      # no local port is left; connect() says what to do
-        return str(getattr(error, "strerror", error))
-    return "" if what is None else (
-        "this host is out of %s; raise its limits (ulimit -n), or use fewer "
-        "connections" % what)
+    number = 0 if isinstance(error, socket.gaierror) else (
+        errno.ENOMEM if isinstance(error, MemoryError)
+        else getattr(error, "errno", 0))
+    if number == errno.EADDRNOTAVAIL:   # connect() says what to do
+        return str(getattr(error, "strerror", ""))
+    return number in _SHORTAGES and (
+        "this host is out of %s; raise its limits (ulimit), or use fewer "
+        "connections and smaller messages" % _SHORTAGES[number]) or ""
 
 
 class Failures:

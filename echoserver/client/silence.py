@@ -11,7 +11,7 @@ It then counts as what it was.
 
 import argparse
 import json
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Iterable, List, Tuple
 
 from .connecting import connect
 from .connection import Connection
@@ -54,9 +54,9 @@ class Probe(Run):
                 begun, standstill = tasks.now, tasks.standstill
                 yield from connection.rest(tasks, begun + seconds)
                 yield from connection.exchange(b"after %g s" % seconds)
-            silence = seconds + tasks.standstill - standstill
+            silence = round(seconds + tasks.standstill - standstill, 3)
             self._alive.append(silence)
-            self._say("silent for %s s: alive" % _short(silence))
+            self._say("silent for %g s: alive" % silence)
         except (OSError, WrongEcho) as error:
             if begun is None or isinstance(error, WrongEcho):
                 self.tell_failure(error)
@@ -73,12 +73,12 @@ class Probe(Run):
         how = "lost, as was found when it was asked again"
         if standstill:
             how = "cut while this program stood still, or since"
-            seconds = min(after, seconds) + standstill
+            seconds = round(min(after, seconds) + standstill, 3)
         elif after < seconds:
             how = "cut after %.1f s" % after
         self.failures.worsen(CUT)
-        self._cuts.append((seconds, after + standstill, word))
-        self._say("silent for %s s: %s (%s)" % (_short(seconds), how, word))
+        self._cuts.append((seconds, round(after + standstill, 3), word))
+        self._say("silent for %g s: %s (%s)" % (seconds, how, word))
 
     def is_owed(self) -> bool:
         """Return False: a silence that was stopped tells nothing."""
@@ -105,44 +105,31 @@ class Probe(Run):
     def summarize(self) -> None:
         """Print the longest silence that was borne, the shortest that not."""
         longest = max(self._alive, default=None)
-        shortest = min((seconds for seconds, _, _ in self._cuts
-                        if longest is None or seconds > longest), default=None)
+        shortest = min((cut[0] for cut in self._cuts if longest is None
+                        or cut[0] > longest), default=None)
         if self.args.json:
-            put(json.dumps(self._results(longest, shortest)))
+            put(json.dumps(dict(
+                self.figures(), alive_after_seconds=longest,
+                cut_within_seconds=shortest, asked_seconds=self.args.idle,
+                alive_seconds=sorted(self._alive), cuts=[dict(zip(
+                    ("seconds", "after_seconds", "word"), cut))
+                    for cut in sorted(self._cuts)],
+                unfinished_seconds=self._unfinished)))
             return
         lines = self.so_far() if self.tasks.signal else []
+        seen = sorted({after for seconds, after, _ in self._cuts
+                       if after < seconds})
         if shortest is not None:
-            lines.append(
-                "cut %s %s s%s; if the server has no limit itself (echoserver "
-                "--idle-timeout 0), something in between has" % (
-                    "within" if longest is None else "between %s and"
-                    % _short(longest), _short(shortest), self._seen()))
+            lines.append("cut %s %g s%s; if the server has no limit itself "
+                         "(echoserver --idle-timeout 0), something in between "
+                         "has" % ("within" if longest is None else
+                                  "between %g and" % longest, shortest,
+                                  seen and ", after %s s" % " and ".join(
+                                      map("{:.1f}".format, seen)) or ""))
         elif longest is not None:
             lines.append(
                 "alive after all of them" if len(self._alive) == len(
-                    self.args.idle) else "alive after %s s%s" % (
-                        _short(longest), ": what was cut sooner has another "
-                        "reason" if self._cuts else ""))
+                    self.args.idle) else "alive after %g s%s" % (
+                        longest, ": what was cut sooner has another reason"
+                        if self._cuts else ""))
         self.say(*lines)
-
-    def _results(self, longest: Optional[float],
-                 shortest: Optional[float]) -> Dict[str, Any]:
-        return dict(
-            self.figures(), alive_after_seconds=longest,
-            cut_within_seconds=shortest, asked_seconds=self.args.idle,
-            alive_seconds=sorted(self._alive),
-            unfinished_seconds=self._unfinished,
-            cuts=[{"seconds": seconds, "after_seconds": round(after, 3),
-                   "word": word} for seconds, after, word
-                  in sorted(self._cuts)])
-
-    def _seen(self) -> str:
-        """Return when the cuts came, as far as they showed."""
-        times = {"%.1f" % after for seconds, after, _ in self._cuts
-                 if after < seconds}
-        return ", after %s s" % " and ".join(
-            sorted(times, key=float)) if times else ""
-
-
-def _short(seconds: float) -> str:
-    return "%g" % round(seconds, 3)

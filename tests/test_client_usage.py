@@ -44,7 +44,7 @@ class UsageTests(ClientTestCase):
                            (["a:b:c"], "[V6]:PORT"),
                            (["::1:18080"], "[V6]:PORT"),
                            (["fe80::1%nosuch"], "no network interface nosuch"),
-                           (["-c1", "-n999999"], "this host allows "),
+                           (["-c1", "-n999999"], "this host does not allow"),
                            (["h", "1", "a\r\n\33[2J"], "a\\r\\n\\x1b[2J"),
                            (["host:1", "2"], "two ports")):
             with self.subTest(args):

@@ -80,6 +80,13 @@ class VerifyingTests(TestCase):
                          (3, b"", b"\n"))
         self.assertIn("sent nothing", str(error))
 
+    def test_right_bytes_before_a_difference(self):
+        """They are not lost, and some are shown."""
+        self.connection.send(b"http and so on")
+        error = self.wrong(b"HTTP/1.1 400")
+        self.assertEqual((error.offset, error.right), (4, b"HTTP"))
+        self.assertIn("got b'/1.1 400' in b'HTTP/1.1 400'", str(error))
+
     def test_unchanged_lower_case(self):
         """What a plain echo sends back is wrong."""
         self.connection.send(b"ABc")
@@ -245,6 +252,55 @@ class ConnectionTests(TestCase):
         connection = self.dial(peers.echo)
         connection.half_close()
         self.assertEqual(connection.finish(), b"")
+
+    def test_closed_by_another_thread(self):
+        """A call that waits ends at once, though it has no timeout."""
+        for method in lambda: connection.echo(b"abc"), lambda: (
+                connection.finish()):
+            taken, over = threading.Event(), threading.Event()
+
+            def script(server):
+                server.recv(3)
+                taken.set()
+                over.wait(PATIENCE)
+            connection = self.dial(script, None)
+
+            def close():
+                taken.wait(PATIENCE)
+                connection.close()
+            thread = threading.Thread(target=close)
+            thread.start()
+            connection.send(b"x")
+            with self.assertRaisesRegex(ValueError, "closed; make another"):
+                method()
+            self.assertTrue(connection.closed and connection.fileno() < 0)
+            over.set()
+            thread.join(PATIENCE)
+
+    def test_repr(self):
+        """It shows the address and what the connection does."""
+        connection = self.dial(peers.mute)
+        connection.send(b"abc")
+        self.assertEqual(repr(connection), "<Connection to %s:%d, 3 bytes "
+                         "unanswered>" % connection.address)
+        connection.close()
+        self.assertIn(", closed", repr(connection))
+
+    def test_retransmissions_that_are_not_told(self):
+        """Some systems refuse to tell them, or tell less; None then."""
+        for answer in OSError(), b"\0" * 40:
+            class Socket(socket.socket):
+                def getsockopt(self, level, option, *args):
+                    if option != getattr(socket, "TCP_INFO", None):
+                        return super().getsockopt(level, option, *args)
+                    if isinstance(answer, OSError):
+                        raise answer
+                    return answer
+            with mock.patch("socket.socket", Socket):
+                connection = self.dial(peers.echo)
+            connection.echo(b"abc")
+            self.assertIsNone(connection.retransmissions())
+            self.assertIn("did not answer", str(connection.fell_silent()))
 
     def test_half_close_after_a_reset(self):
         """The reset is told, and not that there is no connection."""
@@ -429,6 +485,13 @@ class ConnectionTests(TestCase):
         places = block(lookup(("fe80::1", 80, 0, 7)))
         self.assertEqual([place[4] for place in places],
                          [("fe80::1", 80, 0, 7)])
+
+    def test_link_local_address_without_zone(self):
+        """It says what is missing."""
+        with mock.patch("socket.socket.connect_ex", return_value=22):
+            with self.assertRaisesRegex(OSError, r"\[fe80::1\]:80 cannot be .*"
+                                        "needs its interface: fe80::1%eth0"):
+                Connection(("fe80::1", 80), PATIENCE)
 
     def test_port_that_cannot_be(self):
         """It is the OverflowError of socket.connect(), not another port."""

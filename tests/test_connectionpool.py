@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import re
 import signal
 import sys
@@ -116,8 +117,19 @@ class LendingTests(PoolTestCase):
 
     def test_size_that_cannot_be(self):
         """A pool without slots is a mistake."""
-        with self.assertRaises(ValueError):
-            ConnectionPool(("127.0.0.1", 8080), max_size=0)
+        for size in 0, 2.5, "3":
+            with self.assertRaisesRegex(ValueError, "^max_size must be "):
+                ConnectionPool(("127.0.0.1", 8080), max_size=size)
+
+    def test_repr(self):
+        """It shows the address and what the pool does."""
+        pool = self.pool(max_size=3)
+        with pool.connection(), pool.connection():
+            self.assertEqual(repr(pool), "<ConnectionPool to %s:%d, 2 of 3 in "
+                             "use, 0 idle>" % self.peer.address)
+        self.assertIn(" 0 of 3 in use, 2 idle", repr(pool))
+        pool.close()
+        self.assertIn("closed, ", repr(pool))
 
     def test_times_that_cannot_be(self):
         """They are one sentence, each by its name."""
@@ -380,6 +392,58 @@ class ClosingTests(PoolTestCase):
                 thread.join(PATIENCE)
                 self.assertFalse(thread.is_alive())
                 self.assertIsInstance(fate[0], PoolClosed)
+
+
+@unittest.skipUnless(hasattr(signal, "setitimer"), "no setitimer()")
+class InterruptTests(PoolTestCase):
+    """Signals that come at any moment."""
+
+    def setUp(self):
+        super().setUp()
+        self.struck = 0
+        self.moments = random.Random(1)
+        self.addCleanup(signal.signal, signal.SIGALRM, signal.signal(
+            signal.SIGALRM, self.strike))
+        self.addCleanup(signal.setitimer, signal.ITIMER_REAL, 0)
+
+    def strike(self, number, frame):
+        self.struck += 1
+        self.handle()
+
+    def arm(self):
+        signal.setitimer(signal.ITIMER_REAL, self.moments.uniform(1e-6, 5e-4))
+
+    def test_exception(self):
+        """An exception out of a signal handler leaves nothing locked, and no
+        place taken."""
+        def handle():
+            raise InterruptedError
+        self.handle = handle
+        pool = self.pool(max_size=1)
+        with warnings.catch_warnings():
+            # The garbage collector may close a socket.
+            warnings.simplefilter("ignore", ResourceWarning)
+            while self.struck < 3000:
+                try:
+                    self.arm()
+                    with pool.connection() as connection:
+                        connection.echo(b"abc")
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except InterruptedError:
+                    pass
+        self.assertAllFree(pool)
+
+    def test_close(self):
+        """close() in a signal handler waits for nothing."""
+        self.handle = lambda: pool.close()
+        address = self.pool().address
+        for _ in range(50):
+            pool = ConnectionPool(address, 1)
+            self.arm()
+            with self.assertRaises(PoolClosed):
+                while True:
+                    with pool.connection() as connection:
+                        connection.echo(b"abc")
 
 
 @unittest.skipUnless(hasattr(os, "fork"), "no fork")

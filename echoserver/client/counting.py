@@ -53,7 +53,9 @@ def _values(size: int) -> bytes:
 
 def run(args: argparse.Namespace) -> int:
     """Make the round trips that args ask for; return the exit code."""
-    return Count(args).run()
+    count = Count(args)
+    return count.run(Worker(count).run() for _ in range(min(
+        args.connections, args.count or args.connections)))
 
 
 class Count(Run):
@@ -85,11 +87,6 @@ class Count(Run):
         if args.quiet or self.has_lines or (args.json and self._pause):
             self._pause = math.inf
         self._progress = Progress(self.start)
-
-    def first_tasks(self) -> Iterable[Task]:
-        """Return a task for each connection that has a message."""
-        return [Worker(self).run() for _ in range(min(
-            self.args.connections, self.args.count or 10 ** 9))]
 
     def is_owed(self) -> bool:
         """Return whether a reply may come, for a moment after the end."""

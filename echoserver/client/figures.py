@@ -27,10 +27,7 @@ class Histogram:
     """
 
     def __init__(self) -> None:
-        self.count = 0
-        self.sum = 0.0
-        self.min = math.inf
-        self.max = 0.0
+        self.count, self.sum, self.min, self.max = 0, 0.0, math.inf, 0.0
         self._counters: Counter[int] = Counter()
 
     def add(self, times: Sequence[float]) -> None:
@@ -116,17 +113,13 @@ class Tally:
         self.verified = self.lost = self.wrong = self.unsent = 0
         self.unanswered: Dict[int, float] = {}
         self.unconnected: Dict[int, float] = {}
-        self.times = Histogram()
-        self.waits = Histogram()
-        self.connects = Histogram()
-        self.firsts = Histogram()
+        self.times, self.waits = Histogram(), Histogram()
+        self.connects, self.firsts = Histogram(), Histogram()
         self.replies: List[int] = []
         self.addresses: Set[str] = set()
         self.retransmissions: Optional[int] = None
-        self._worst = 0.0
+        self._worst, self._is_out, self._last_good = 0.0, False, start
         self._outages: List[float] = []
-        self._is_out = False
-        self._last_good = start
         self._new: List[Tuple[float, float]] = []
 
     @property
@@ -177,8 +170,8 @@ class Tally:
         seconds, unsent = now - start, self.unsent + len(self.unconnected)
         outages, ages = self._outages, _ages(self.unanswered, now)
         # A single message has no rate, and makes no outage.
-        rate = (self.verified / seconds
-                if seconds > 0 and self.verified > 1 else None)
+        rate = None if self.verified < 2 else (
+            self.verified / max(seconds, 1e-9))
         if self._is_out and self.messages + unsent > 1:
             outages = outages + [now - self._last_good]     # it goes on
         waits = copy.deepcopy(self.waits)

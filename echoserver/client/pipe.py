@@ -51,10 +51,8 @@ class Relay:
     def __init__(self, connection: Connection, source: Any,
                  read: Callable[[], Optional[bytes]],
                  write: Callable[[bytes], Any]) -> None:
-        self._connection = connection
-        self._source = source
-        self._read = read
-        self._write = write
+        self._connection, self._source = connection, source
+        self._read, self._write = read, write
         self._unsent = memoryview(b"")
         self._ended_at = math.inf       # the input
 

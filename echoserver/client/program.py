@@ -10,20 +10,14 @@ import importlib
 import os
 import signal
 import sys
-from typing import Any, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 from ..address import checked_port, has_zone, split_address
-from ..console import discard_output, make_output_wait
+from ..console import (
+    allow_descriptors, die, discard_output, make_output_wait)
 from .arguments import make_parser
 from .diagnosis import USAGE, shortage
 from .output import StreamError, tell, write
-from .waiting import die
-
-resource: Any = None
-try:
-    import resource
-except ImportError:     # Windows
-    pass
 
 __all__ = ["main"]
 
@@ -88,7 +82,9 @@ def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     try:
         args.host, args.port = _address(args.host, args.port)
-        _allow(args.connections)
+        if not allow_descriptors(args.connections + _SPARE):
+            raise ValueError("this host does not allow %d connections at a "
+                             "time (ulimit -Hn)" % args.connections)
     except ValueError as error:
         parser.error(str(error))
     face = _face(args)
@@ -123,16 +119,3 @@ def _address(text: str, port: Optional[str]) -> Tuple[str, int]:
     # In the locale C the name is not decoded (before Python 3.7).
     return os.fsencode(host).decode("utf-8", "replace"), checked_port(
         "8080" if port is None else port, 1)
-
-
-def _allow(count: int) -> None:
-    """Raise the limit of descriptors for so many connections, if need be."""
-    if resource is None:
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < count + _SPARE:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (count + _SPARE, hard))
-        except (OSError, ValueError):
-            raise ValueError("this host allows %d connections, not %d (ulimit "
-                             "-Hn)" % (hard - _SPARE, count)) from None

@@ -19,12 +19,11 @@ import signal
 import sys
 from typing import Any, Optional
 
-from ..console import discard_output
+from ..console import die, discard_output
 from .connection import Connection
 from .diagnosis import INTERRUPTED, NETWORK, Failures, diagnose
 from .errors import WrongEcho
 from .output import StreamError, encoded, expressible, put, tell, write
-from .waiting import die
 
 readline: Any = None
 termios: Any = None

@@ -18,13 +18,12 @@ class Run:
     It says lines, with the time of day if args ask for it, and shows one that
     changes on standard error, where that is a terminal (is_shown).
 
-    A derived class has first_tasks(), the tasks to begin with; is_owed(),
-    whether to wait for replies when the run has been stopped; progress(), to
-    show how it goes, several times a second; so_far(), which returns lines
-    about that; and summarize(), which prints the end of it.
+    A derived class has is_owed(), whether to wait for replies when the run has
+    been stopped; progress(), to show how it goes, several times a second;
+    so_far(), which returns lines about that; and summarize(), which prints the
+    end of it.
     """
 
-    first_tasks: Callable[[], Iterable[Task]]
     is_owed: Callable[[], bool]
     progress: Callable[[], None]
     so_far: Callable[[], List[str]]
@@ -38,11 +37,11 @@ class Run:
         self.is_shown = sys.stderr.isatty()
         self._columns = 0       # that the changing line takes at present
 
-    def run(self) -> int:
-        """Return the exit code, after the summary."""
+    def run(self, first: Iterable[Task]) -> int:
+        """Begin with the first tasks; return the exit code at the end."""
         with self.tasks as tasks:
             try:
-                for task in self.first_tasks():
+                for task in first:
                     tasks.start(task)
                 tasks.run(self._tick, self.is_owed)
             except MemoryError as error:

@@ -11,7 +11,7 @@ It then counts as what it was.
 
 import argparse
 import json
-from typing import Iterable, List, Tuple
+from typing import List, Tuple
 
 from .connecting import connect
 from .connection import Connection
@@ -26,7 +26,8 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace) -> int:
     """Try the silences that args name; return the exit code."""
-    return Probe(args).run()
+    probe = Probe(args)
+    return probe.run(map(probe.silence, args.idle))
 
 
 class Probe(Run):
@@ -41,11 +42,8 @@ class Probe(Run):
         self._alive: List[float] = []
         self._cuts: List[Tuple[float, float, str]] = []  # silence, after, word
 
-    def first_tasks(self) -> Iterable[Task]:
-        """Return a task for each silence."""
-        return map(self._try, self.args.idle)
-
-    def _try(self, seconds: float) -> Task:
+    def silence(self, seconds: float) -> Task:
+        """Try a silence of so many seconds, as a task."""
         tasks, timeout, begun = self.tasks, self.args.timeout, None
         try:
             with Connection(self.address, timeout, (yield from connect(

@@ -18,13 +18,15 @@ import select
 import selectors
 import signal
 import time
+from collections import deque
 from time import perf_counter
 from typing import (Any, Callable, Deque, Dict, Generator, List, Optional,
                     Tuple)
-from collections import deque
+
+from ..console import die
 
 __all__ = ["Files", "READ", "Task", "Tasks", "WRITE", "block",
-           "checked_limit", "die", "wait"]
+           "checked_limit", "wait"]
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -72,17 +74,6 @@ def block(task: Task) -> Any:
         return end.value
     finally:
         task.close()
-
-
-def die(number: int, frame: Any = None) -> None:
-    """End this process by a signal, as its default action does.
-
-    Process 1 of a container has no default actions: it exits as a shell would
-    say it.
-    """
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-    os._exit(128 + number)
 
 
 def _real_time() -> float:

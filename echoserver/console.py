@@ -13,7 +13,8 @@ try:
 except ImportError:     # Windows
     pass
 
-__all__ = ["allow_descriptors", "die", "discard_output", "make_output_wait"]
+__all__ = ["WaitingFile", "allow_descriptors", "die", "discard_output",
+           "make_output_wait"]
 
 # poll() needs no descriptor of its own, and takes those above 1023.
 _Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)

@@ -36,9 +36,6 @@ class Terminal(io.TextIOWrapper):
     def isatty(self):
         return True
 
-    def fileno(self):
-        raise io.UnsupportedOperation("it is a test's")
-
 
 def at_rest(process):
     """Return whether its main thread sleeps, or true if nobody knows."""
@@ -72,7 +69,9 @@ class ClientTestCase(TestCase):
         with stdout or tempfile.TemporaryFile("w+", encoding=encoding) as out:
             sys.stdin, sys.stdout = stdin or io.StringIO(), out
             try:
-                with contextlib.redirect_stderr(io.StringIO()) as err:
+                with contextlib.redirect_stderr(io.StringIO()) as err, \
+                        mock.patch("echoserver.client.program."
+                                   "make_output_wait"):
                     code = main([str(arg) for arg in args])
             finally:
                 sys.stdin, sys.stdout = saved

@@ -1,22 +1,26 @@
 """The client program as a counter of round trips."""
 
 import contextlib
+import glob
 import os
 import re
 import select
 import signal
+import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 import unittest
+import zipfile
 from unittest import mock
 
 from echoserver.client.counting import Count
 
 from . import peers
-from .faces import CountTestCase, at_rest
-from .support import PATIENCE, until
+from .faces import ENVIRONMENT, CountTestCase, at_rest
+from .support import PATIENCE, ROOT, until
 
 try:
     import fcntl
@@ -319,7 +323,8 @@ class CountTests(CountTestCase):
         code, out, err = self.slowly(*address, "-D", "-c", 2)
         stamp = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.]\d{3}[+-]\d\d:\d\d "
         self.assertRegex(err[0], stamp + "CLOSED ")
-        self.assertRegex(out.decode(), stamp + "64 bytes ")
+        self.assertEqual(re.sub("(?m)" + stamp, "", out.decode()).count("\n"),
+                         len(re.findall("(?m)" + stamp, out.decode())))
 
     def test_deadline(self):
         """It ends the count, which is right if all replies have come."""
@@ -328,6 +333,111 @@ class CountTests(CountTestCase):
         self.assertEqual((code, err), (0, []))
         self.assertIn(b" 0 lost, 0 wrong in ", out)
         self.assertIs(signal.getsignal(signal.SIGTERM), signal.SIG_DFL)
+
+    def test_deadline_with_too_few_replies(self):
+        """TIMEOUT, 1, as of ping: fewer came than were asked for."""
+        address = self.play(peers.echo)
+        outcome = self.here(*address, "-c", 10, "-i", 5, "-w", "0.1", "-q")
+        self.assertIn("gave 1 of 10 replies", self.assertFails(
+            outcome, 1, "TIMEOUT", address, outcome[1]))
+
+    def test_reconnect(self):
+        """Each message has a connection, whose times are in its line."""
+        peer = peers.play(self, peers.echo)
+        code, out, err = self.slowly(*peer.address, "-c", 3, "--reconnect")
+        self.assertEqual((code, err, peer.accepted), (0, [], 3))
+        self.assertEqual(len(re.findall(br"seq=\d connect=[0-9.]+ ms time="
+                                        br"[0-9.]+ ms\n", out)), 3)
+        self.assertIn(b"\nconnect min/mean/", out)
+        figures = self.figures(self.count(
+            *peer.address, "-c", 20, "-n", 2, "--reconnect", "--json")[1])
+        self.assertEqual((figures["reconnect"], peer.accepted), (True, 23))
+        self.assertGreater(figures["first_min_us"], figures["connect_min_us"])
+
+    def test_connection_that_starves(self):
+        """It shows in the replies of a connection, and in the waits, though
+        there is no interval."""
+        scripts = [peers.mute]
+        address = self.play(lambda connection: (
+            scripts.pop() if scripts else peers.echo)(connection))
+        code, out, err = self.count(*address, "-c", 0, "-n", 3, "-w", "0.2",
+                                    "--json")
+        figures = self.figures(out)
+        self.assertEqual((code, figures["replies_least"],
+                          figures["messages_unanswered"]), (1, 0, 1))
+        self.assertGreater(figures["replies_most"], 1)
+        self.assertGreaterEqual(figures["wait_max_us"], 2e5)
+        self.assertGreaterEqual(figures["wait_max_us"], figures["rtt_max_us"])
+
+    def test_address_that_changes(self):
+        """After a loss the name is looked up again; the addresses that were
+        measured are told."""
+        old = self.play(lambda connection: connection.sendall(
+            peers.take(connection, 64).upper()))
+        places = [self.play(peers.echo), old]
+
+        def resolve(host, *args):
+            if args[-1] == socket.AI_NUMERICHOST:
+                raise socket.gaierror
+            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", places.pop())]
+        with mock.patch("socket.getaddrinfo", resolve):
+            code, out, err = self.count("name", 1, "-c", 3)
+        self.assertEqual((code, places), (1, []))
+        self.assertIn(b"--- name:1 (127.0.0.1), ", out)
+        self.assertIn(b" 2 verified, ", out)
+
+    @unittest.skipIf(resource is None, "no limit of descriptors")
+    def test_many_connections(self):
+        """As many as the hard limit of descriptors allows."""
+        peer = peers.play(self, peers.echo)
+        process = self.client(
+            *peer.address, "-c", 2000, "-n", 200, "-i", 0, preexec_fn=(
+                lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (
+                    64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))))
+        code, out, err = self.outcome(process)
+        self.assertEqual((code, err), (0, []))
+        self.assertGreater(peer.accepted, 64)
+
+    @unittest.skipUnless(hasattr(signal, "SIGSTOP"), "no SIGSTOP")
+    def test_standstill(self):
+        """The time in which this program was stopped is told, and is in no
+        wait, round trip or outage."""
+        process = self.client(*self.play(peers.echo), "-c", 0, "-i", "0.05",
+                              "--json", "-n", 2)
+        until(lambda: at_rest(process), "the program to wait")
+        process.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        select.select([process.stderr], [], [], 2)
+        process.send_signal(signal.SIGCONT)
+        line = self.read_line(process.stderr).decode()
+        process.send_signal(signal.SIGINT)
+        code, out, err = self.outcome(process)
+        figures = self.figures(out)
+        self.assertRegex(line, "^this program stood still for [0-9.]+ s")
+        self.assertLess(1.5, figures["stopped_seconds"])
+        for name in "rtt_max_us", "wait_max_us":
+            self.assertLess(figures[name], 1.5e6)
+        self.assertLess(figures["longest_outage_seconds"], 1.5)
+
+    def test_program_that_is_replaced(self):
+        """What may be needed at the end is imported at the start."""
+        with tempfile.TemporaryDirectory() as folder:
+            name = os.path.join(folder, "a.pyz")
+            with zipfile.ZipFile(name, "w") as archive:
+                for path in glob.glob(os.path.join(
+                        ROOT, "echoserver", "**", "*.py"), recursive=True):
+                    archive.write(path, os.path.relpath(path, ROOT))
+                archive.writestr("__main__.py", "from echoserver.client."
+                                 "__main__ import main; raise SystemExit(main())")
+            process = self.run_python(name, *self.play(peers.echo), "-c", 0,
+                                      "-i", "0.2", env=ENVIRONMENT, bufsize=0)
+            self.read_line(process.stdout)
+            with open(name, "wb"):
+                pass
+            process.stdout.close()
+            self.assertEqual(process.wait(PATIENCE), 141)
+            self.assertEqual(process.stderr.read(), b"")
 
     def test_deadline_without_a_reply(self):
         """TIMEOUT, 1: neither the connection nor the reply came."""

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import unittest
 from unittest import mock
 
@@ -141,6 +142,8 @@ class IdleTests(ClientTestCase):
                                    "--idle", "0.01")
         self.assertEqual((code, out, err), (
             0, b"alive after all of them\n", []))
+        self.assertRegex(self.here(*self.play(peers.echo), "-q", "-D", "--idle"
+                                   , "0.01")[1], b"^[0-9]{4}-.* alive after ")
 
     @unittest.skipUnless(hasattr(signal, "SIGQUIT"), "no SIGQUIT")
     def test_state_so_far(self):
@@ -161,6 +164,62 @@ class IdleTests(ClientTestCase):
             code, out, err = self.here("--idle=" + text)
             self.assertEqual(code, 2)
             self.assertIn("must be a number of seconds", err[-1])
+
+    def test_interrupted_json(self):
+        """The object says which silences have not come to their end."""
+        asked = threading.Event()
+
+        def script(connection):
+            connection.sendall(connection.recv(100).upper())
+            data = connection.recv(100)
+            connection.sendall(data.upper())
+            if data:
+                connection.recv(100)
+                asked.set()
+        process = self.client(*self.play(script), "--idle", "0.01,600",
+                              "--json")
+        self.assertTrue(asked.wait(PATIENCE))
+        process.send_signal(signal.SIGTERM)
+        code, out, err = self.outcome(process)
+        figures = json.loads(out.decode())
+        self.assertEqual((code, err, [figures[name + "_seconds"] for name in (
+            "asked", "alive", "unfinished")]), (
+            143, [], [[0.01, 600], [0.01], [600]]))
+
+    @unittest.skipUnless(hasattr(signal, "SIGSTOP"), "no SIGSTOP")
+    def test_standstill(self):
+        """A silence in which this program was stopped counts as what it was,
+        whether or not it was cut."""
+        def script(connection):
+            data = connection.recv(100)
+            if b"0.05" in data:
+                self.assertTrue(begun.wait(PATIENCE))
+            connection.sendall(data.upper())
+            begun.set()
+            if b"0.05" in data:
+                data = connection.recv(100)     # both have begun
+                os.kill(process.pid, signal.SIGSTOP)
+                os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+                stopped.set()
+                threading.Event().wait(0.8)
+                os.kill(process.pid, signal.SIGCONT)
+                connection.sendall(data.upper())
+            elif cut:
+                self.assertTrue(stopped.wait(PATIENCE))
+                return
+            peers.echo(connection)
+        for cut, code in (True, 4), (False, 0):
+            begun, stopped = threading.Event(), threading.Event()
+            process = self.client(*self.play(script), "--idle", "0.05,0.6",
+                                  "--json", "-D")
+            outcome = self.outcome(process)
+            figures = json.loads(outcome[1].decode())
+            self.assertEqual((outcome[0], len(outcome[2])), (code, 1))
+            self.assertRegex(outcome[2][0], "^[0-9]{4}-.* this program stood "
+                             "still for [0-9.]+ s")
+            self.assertGreaterEqual(figures["stopped_seconds"], 0.5)
+            self.assertGreaterEqual(figures["cut_within_seconds" if cut else
+                                            "alive_after_seconds"], 0.8)
 
     @unittest.skipIf(pty is None, "no pseudo-terminals")
     def test_interrupted(self):

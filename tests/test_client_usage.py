@@ -208,6 +208,9 @@ class StreamTests(ClientTestCase):
             code, out, err = self.shell('"$@" >/dev/full', *words)
             self.assertEqual((code, len(err)), (2, 1), err)
             self.assertIn("standard output cannot be written", err[0])
+        code, out, err = self.shell('PYTHONUNBUFFERED=1 "$@" >/dev/full',
+                                    "--version")
+        self.assertEqual((code, len(err)), (2, 1), err)
 
     def test_help_into_a_closed_pipe(self):
         """141: | true"""

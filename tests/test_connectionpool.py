@@ -431,6 +431,7 @@ class InterruptTests(PoolTestCase):
                     signal.setitimer(signal.ITIMER_REAL, 0)
                 except InterruptedError:
                     pass
+            del connection
         self.assertAllFree(pool)
 
     def test_close(self):

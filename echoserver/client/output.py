@@ -8,6 +8,8 @@ non-blocking.
 import sys
 from datetime import datetime, timezone
 
+from ..console import WaitingFile
+
 
 __all__ = ["StreamError", "encoded", "expressible", "now", "put", "tell",
            "write"]
@@ -47,8 +49,12 @@ def put(text: str) -> None:
 def write(data: bytes) -> None:
     """Write data to standard output, at once and in full."""
     try:
-        sys.stdout.buffer.write(data)
         sys.stdout.flush()
+        # Not by its buffer, which writes twice what a signal interrupts.
+        file, rest = WaitingFile(sys.stdout.fileno(), "w",
+                                 closefd=False), memoryview(data)
+        while rest:
+            rest = rest[file.write(rest):]
     except OSError as error:
         raise StreamError("standard output cannot be written",
                           error) from None

@@ -46,15 +46,19 @@ class Run:
                 tasks.run(self._tick, self.is_owed)
             except MemoryError as error:
                 self.tell_failure(error)
+            self._tell_standstill()
             self.erase(tasks.signal > 0)
             self.summarize()
         return 128 + tasks.signal if tasks.signal else self.failures.code
 
-    def _tick(self) -> None:
+    def _tell_standstill(self) -> None:
         standstill = self.tasks.new_standstill()
         if standstill:
             self.tell("this program stood still for %.1f s, which counts as no "
                       "time of the server's" % standstill)
+
+    def _tick(self) -> None:
+        self._tell_standstill()
         if self.tasks.is_asked:
             self.tasks.is_asked = False
             self.erase(True)

@@ -44,10 +44,13 @@ class Probe(Run):
 
     def silence(self, seconds: float) -> Task:
         """Try a silence of so many seconds, as a task."""
+        # A silence that was cut may have begun as soon as it was asked, one
+        # that was not began when the reply was seen.
         tasks, timeout, begun = self.tasks, self.args.timeout, None
         try:
             with Connection(self.address, timeout, (yield from connect(
                     self.address, timeout))) as connection:
+                asked = tasks.standstill
                 yield from connection.exchange(b"before %g s" % seconds)
                 begun, standstill = tasks.now, tasks.standstill
                 yield from connection.rest(tasks, begun + seconds)
@@ -60,7 +63,7 @@ class Probe(Run):
                 self.tell_failure(error)
             else:
                 self._note_cut(error, seconds, tasks.now - begun,
-                               tasks.standstill - standstill)
+                               tasks.standstill - asked)
         self._unfinished.remove(seconds)
 
     def _note_cut(self, error: OSError, seconds: float, after: float,

@@ -95,14 +95,14 @@ class Session:
         """Return the next line on standard error."""
         return self.test.read_line(self.process.stderr).decode().rstrip()
 
-    def interrupt(self):
-        """Send SIGINT when the program waits.
+    def interrupt(self, number=signal.SIGINT):
+        """Send a signal when the program waits.
 
         One that comes between the last key and the select() after it stays
         unnoticed until the next key, in every readline of CPython.
         """
         until(lambda: at_rest(self.process), "the program to wait")
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(number)
 
     def ends(self, code):
         """Check the exit code, and that nothing is left unsaid."""
@@ -200,7 +200,7 @@ class TerminalTests(ClientTestCase):
         for number in signal.SIGTERM, signal.SIGQUIT:
             session = self.start(peers.echo)
             session.expect_quiet_keys()
-            session.process.send_signal(number)
+            session.interrupt(number)
             self.assertEqual(session.process.wait(PATIENCE), -number)
             self.assertTrue(termios.tcgetattr(session.master)[3]
                             & termios.ECHO)

@@ -9,8 +9,8 @@ For programs, as echoserver.Connection and echoserver.ConnectionPool:
     pool.py         connections that threads share
 
 The rest is ``python -m echoserver.client``, which begins in __main__.py, with
-the command line in program.py and arguments.py.  Its faces are prompt.py for a
-terminal, pipe.py for a pipe, counting.py (with report.py and figures.py) for
---count, and silence.py for --idle.  diagnosis.py has the words and exit codes
-that all share, and output.py prints.
+the command line in program.py.  Its faces are prompt.py for a terminal,
+pipe.py for a pipe, counting.py (with report.py and figures.py) for --count,
+and silence.py for --idle; running.py is what these two share.  diagnosis.py
+has the words and exit codes of all, and output.py prints.
 """

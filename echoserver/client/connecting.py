@@ -155,7 +155,7 @@ def connect(address: Address, timeout: Optional[float] = None,
                 yield (tuple((s, WRITE) for s in attempts),
                        max(min(end, next_at if places else end) - now, 0))
         raise _explained(address, perf_counter() - start, *max(
-            reversed(failures), key=lambda failure: _RANKS.get(failure[1], 0)))
+            reversed(failures), key=lambda failure: _rank(failure[1])))
     finally:
         for s in attempts:
             s.close()
@@ -188,10 +188,6 @@ def _outcome(s: socket.socket, place: Place, is_over: bool) -> int:
     return errno.ECONNREFUSED if s.getsockname() == place[4] else 0
 
 
-# What says more than a missing route.
-_RANKS = {errno.ETIMEDOUT: 1, errno.ECONNREFUSED: 2, errno.ECONNRESET: 2,
-          errno.ECONNABORTED: 2}
-
 _OUTCOMES = {
     errno.ECONNREFUSED: "refused the connection; is the server running, and on "
                         "this port?",
@@ -210,6 +206,11 @@ _OWN = {
                     ": this host has no route"),
     **dict.fromkeys([errno.EACCES, errno.EPERM, errno.EINVAL],
                     ": this host's own rules forbid it")}
+
+
+def _rank(number: int) -> Tuple[bool, bool]:
+    return (number in _OUTCOMES,
+            number not in (errno.ETIMEDOUT, errno.EADDRNOTAVAIL))
 
 
 def _explained(address: Address, seconds: float, place: Place, number: int,

@@ -282,7 +282,7 @@ class Connection:
 
     def fell_silent(self) -> TimeoutError:
         """Return the error for a server that is silent for too long."""
-        advice, (again, segment) = "", self._tcp_info()
+        advice, (again, segment) = "", self.tcp_info()
         if again and self.in_flight > segment:
             advice = ("%d segments were sent again: a link on the way may drop "
                       "large packets (MTU), so try smaller messages" % again)
@@ -303,11 +303,7 @@ class Connection:
             self.silence, "%d bytes" % count if count else "nothing",
             better or advice)
 
-    def retransmissions(self) -> Optional[int]:
-        """Return how many segments were sent again, None if unknown."""
-        return self._tcp_info()[0]
-
-    def _tcp_info(self) -> Tuple[Optional[int], int]:
+    def tcp_info(self) -> Tuple[Optional[int], int]:
         """Return how many segments were sent again, and the size of one
         (tcpi_total_retrans and tcpi_snd_mss of Linux).
 

@@ -122,11 +122,6 @@ class Tally:
         self._outages: List[float] = []
         self._new: List[Tuple[float, float]] = []
 
-    @property
-    def messages(self) -> int:
-        """How many were sent."""
-        return self.verified + self.lost + self.wrong + len(self.unanswered)
-
     def succeed(self, now: float, seconds: Optional[float] = None,
                 waited: float = 0.0) -> None:
         """Count a reply, and what its round trip took if that is known, and
@@ -167,12 +162,13 @@ class Tally:
         """Return all figures of a run with messages of size bytes.  What has
         no value is None."""
         self.settle()
+        sent = self.verified + self.lost + self.wrong + len(self.unanswered)
         seconds, unsent = now - start, self.unsent + len(self.unconnected)
         outages, ages = self._outages, _ages(self.unanswered, now)
         # A single message has no rate, and makes no outage.
         rate = None if self.verified < 2 else (
             self.verified / max(seconds, 1e-9))
-        if self._is_out and self.messages + unsent > 1:
+        if self._is_out and sent + unsent > 1:
             outages = outages + [now - self._last_good]     # it goes on
         waits = copy.deepcopy(self.waits)
         for age in ages + _ages(self.unconnected, now):
@@ -182,7 +178,7 @@ class Tally:
                 ("rtt", self.times), ("wait", waits),
                 ("connect", self.connects), ("first", self.firsts))
              for key, value in times.figures(name).items()},
-            messages_sent=self.messages, replies_verified=self.verified,
+            messages_sent=sent, replies_verified=self.verified,
             messages_lost=self.lost, replies_wrong=self.wrong,
             messages_unanswered=len(ages), messages_unsent=unsent,
             oldest_unanswered_seconds=round(max(ages, default=0), 6),

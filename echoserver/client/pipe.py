@@ -6,7 +6,6 @@ Windows select() takes sockets only, and a thread feeds one from standard
 input.
 """
 
-import argparse
 import contextlib
 import math
 import os
@@ -126,7 +125,7 @@ class Relay:
         return ready
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Any) -> int:
     """Relay standard input to standard output; return the exit code."""
     address = args.host, args.port
     try:

@@ -13,7 +13,6 @@ memory.  Text is sent as UTF-8 whatever the terminal's encoding is, and what
 the terminal cannot show of a reply is escaped.
 """
 
-import argparse
 import io
 import signal
 import sys
@@ -54,7 +53,7 @@ _CONTROLS = {code: "\\x%02x" % code
              for code in [*range(9), *range(10, 32), *range(127, 160)]}
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Any) -> int:
     """Converse at the terminal; return the exit code."""
     _give_terminal_back()
     return Prompt(args).run()
@@ -96,7 +95,7 @@ class Prompt:
     its reply, or nothing.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: Any) -> None:
         self._address = args.host, args.port
         self._timeout: Optional[float] = args.timeout
         self._interactive = sys.stdout.isatty()

@@ -1,6 +1,5 @@
 """What --count and --idle share: how a run begins, speaks and ends."""
 
-import argparse
 import os
 import sys
 from typing import Any, Callable, Dict, Iterable, List
@@ -18,18 +17,16 @@ class Run:
     It says lines, with the time of day if args ask for it, and shows one that
     changes on standard error, where that is a terminal (is_shown).
 
-    A derived class has is_owed(), whether to wait for replies when the run has
-    been stopped; progress(), to show how it goes, several times a second;
-    so_far(), which returns lines about that; and summarize(), which prints the
-    end of it.
+    A derived class has progress(), to show how it goes, several times a
+    second; so_far(), which returns lines about that; and summarize(), which
+    prints the end of it.
     """
 
-    is_owed: Callable[[], bool]
     progress: Callable[[], None]
     so_far: Callable[[], List[str]]
     summarize: Callable[[], None]
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: Any) -> None:
         self.args, self.tasks = args, Tasks()
         self.address = args.host, args.port
         self.failures = Failures(self.address)
@@ -50,6 +47,10 @@ class Run:
             self.erase(tasks.signal > 0)
             self.summarize()
         return 128 + tasks.signal if tasks.signal else self.failures.code
+
+    def is_owed(self) -> bool:
+        """Return whether to wait for replies when the run has been stopped."""
+        return False
 
     def _tell_standstill(self) -> None:
         standstill = self.tasks.new_standstill()

@@ -9,9 +9,8 @@ If this program stood still meanwhile, a silence was longer than it should be.
 It then counts as what it was.
 """
 
-import argparse
 import json
-from typing import List, Tuple
+from typing import Any, List, Tuple
 
 from .connecting import connect
 from .connection import Connection
@@ -24,7 +23,7 @@ from .waiting import Task
 __all__ = ["run"]
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Any) -> int:
     """Try the silences that args name; return the exit code."""
     probe = Probe(args)
     return probe.run(map(probe.silence, args.idle))
@@ -36,7 +35,7 @@ class Probe(Run):
     (failures are no cuts: no silence was tried, or a wrong echo came.)
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: Any) -> None:
         super().__init__(args)
         self._unfinished: List[float] = list(args.idle)
         self._alive: List[float] = []
@@ -80,10 +79,6 @@ class Probe(Run):
         self.failures.worsen(CUT)
         self._cuts.append((seconds, round(after + standstill, 3), word))
         self._say("silent for %g s: %s (%s)" % (seconds, how, word))
-
-    def is_owed(self) -> bool:
-        """Return False: a silence that was stopped tells nothing."""
-        return False
 
     def _say(self, line: str) -> None:
         self.erase()

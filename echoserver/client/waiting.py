@@ -12,6 +12,7 @@ a round trip on every system.  Tasks has a clock that also leaves out the time
 in which this process stood still.
 """
 
+import contextlib
 import math
 import os
 import select
@@ -98,7 +99,7 @@ class _Running:
         self.end = 0.0
 
 
-class Tasks:
+class Tasks(contextlib.ExitStack):
     """Many tasks, run in a with statement, and the signals meanwhile.
 
     Attributes: running, until SIGINT or SIGTERM comes, or somebody sets it;
@@ -122,6 +123,7 @@ class Tasks:
     at_once = 64
 
     def __init__(self) -> None:
+        super().__init__()
         self.running, self.signal, self.is_asked = True, 0, False
         self.standstill = self._late = self._told = 0.0
         self.now = self.stopped_at = perf_counter()
@@ -129,26 +131,17 @@ class Tasks:
         self._tasks: Dict[_Running, None] = {}  # a set that has an order
         self._soonest = math.inf                # not later than any end
         self._by_number: Dict[int, _Running] = {}
-        self._selector = selectors.DefaultSelector()
+        self._selector = self.enter_context(selectors.DefaultSelector())
         self._poller: Any = self
         if hasattr(select, "epoll"):
             # What select() adds to an event is 5 % of a fast round trip.
-            self._poller = select.epoll.fromfd(os.dup(
-                self._selector.fileno()))
-        self._handlers = {
-            number: signal.signal(number, self._on_signal)
-            for name, number in vars(signal).items()
-            if name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGINFO")}
-
-    def __enter__(self) -> "Tasks":
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._selector.close()
-        if self._poller is not self:
-            self._poller.close()
+            self._poller = self.enter_context(select.epoll.fromfd(os.dup(
+                self._selector.fileno())))
+        for name in "SIGINT", "SIGTERM", "SIGQUIT", "SIGINFO":
+            number = getattr(signal, name, None)
+            if number:
+                self.callback(signal.signal, number, signal.signal(
+                    number, self._on_signal))
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if number not in (signal.SIGINT, signal.SIGTERM):

@@ -9,6 +9,7 @@ has failed, or has not answered for a quarter of a second, and the first one
 that answers is used (RFC 8305).  A lone address has all of the time.
 """
 
+import contextlib
 import errno
 import math
 import os
@@ -140,36 +141,36 @@ def connect(address: Address, timeout: Optional[float] = None,
             now = perf_counter()
             if places and (now >= next_at or not attempts):
                 next_at = now + _STAGGER
-                s, own = _begin(places[0])
-                attempts[s] = places.pop(0), own
+                attempts.update([_begin(places.pop(0))])
             for s, (place, own) in list(attempts.items()):
                 number = own or _outcome(s, place, now >= end)
                 if number != errno.EINPROGRESS:
                     del attempts[s]
                     if not number:
                         return Link(s, place[4][0], perf_counter() - start)
-                    s.close()
                     next_at = now
+                    s.close()
                     failures.append((place, number, own > 0))
+            due = min(end, next_at if places else end)
             if attempts:
-                yield (tuple((s, WRITE) for s in attempts),
-                       max(min(end, next_at if places else end) - now, 0))
+                yield tuple((s, WRITE) for s in attempts), max(due - now, 0)
         raise _explained(address, perf_counter() - start, *max(
-            reversed(failures), key=lambda failure: _rank(failure[1])))
+            reversed(failures), key=lambda failure: _RANKS.get(failure[1], 0)))
     finally:
         for s in attempts:
             s.close()
 
 
-def _begin(place: Place) -> Tuple[socket.socket, int]:
-    """Return a socket that is being connected to place, and the error number
-    if connect() itself has failed."""
+def _begin(place: Place) -> Tuple[socket.socket, Tuple[Place, int]]:
+    """Return a socket that is being connected to place, with the place and the
+    error number if connect() itself has failed."""
     s = socket.socket(*place[:3])
     s.setblocking(False)
     # Or a message of two segments waits 40 ms for a delayed ACK.
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     number = s.connect_ex(place[4])
-    return s, 0 if number in (errno.EINPROGRESS, errno.EWOULDBLOCK) else number
+    return s, (place, 0 if number in (
+        errno.EINPROGRESS, errno.EWOULDBLOCK) else number)
 
 
 def _outcome(s: socket.socket, place: Place, is_over: bool) -> int:
@@ -198,6 +199,9 @@ _OUTCOMES = {
     **dict.fromkeys([errno.ECONNRESET, errno.ECONNABORTED], "cut the "
                     "connection while it was being made; something in between "
                     "may not allow it")}
+# What says more than a missing route.
+_RANKS = {errno.ETIMEDOUT: 1, errno.EADDRNOTAVAIL: 1, errno.ECONNREFUSED: 2,
+          errno.ECONNRESET: 2, errno.ECONNABORTED: 2}
 # What connect() says at once is this host's own; what comes later was sent by
 # another, or follows from the silence of all.
 _OWN = {
@@ -206,11 +210,6 @@ _OWN = {
                     ": this host has no route"),
     **dict.fromkeys([errno.EACCES, errno.EPERM, errno.EINVAL],
                     ": this host's own rules forbid it")}
-
-
-def _rank(number: int) -> Tuple[bool, bool]:
-    return (number in _OUTCOMES,
-            number not in (errno.ETIMEDOUT, errno.EADDRNOTAVAIL))
 
 
 def _explained(address: Address, seconds: float, place: Place, number: int,
@@ -234,9 +233,8 @@ def _explained(address: Address, seconds: float, place: Place, number: int,
 
 def _has_address_for(place: Place) -> bool:
     """Return whether this host has an address from which to call place."""
-    try:
-        with socket.socket(place[0], socket.SOCK_DGRAM) as s:
-            s.connect(place[4])     # which sends nothing
-            return True
-    except OSError:
-        return False
+    with contextlib.suppress(OSError), socket.socket(
+            place[0], socket.SOCK_DGRAM) as s:
+        s.connect(place[4])     # which sends nothing
+        return True
+    return False

@@ -21,8 +21,7 @@ from typing import Any, List, Optional, Tuple, Union
 from ..address import checked_address
 from .connecting import Address, Link, connect, describe
 from .errors import EXCERPT, WrongEcho
-from .waiting import (
-    READ, WRITE, Files, Task, Tasks, block, checked_limit)
+from .waiting import READ, WRITE, Files, Task, Tasks, block, checked_limit
 
 __all__ = ["BLOCK", "Connection"]
 
@@ -171,12 +170,11 @@ class Connection:
             if rest:
                 rest = rest[self.send(rest):]
             part = self.receive()
-            if part:
-                parts.append(part)
-            elif part is not None and not to_end:
-                raise self.ended_early()
-            elif part is not None:
+            if part == b"" and to_end:
                 break
+            if part == b"":
+                raise self.ended_early()
+            parts.append(part or b"")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def rest(self, tasks: Tasks, end: float) -> Task:
@@ -233,8 +231,7 @@ class Connection:
             self._fail(error)
             return None
         size = len(data)
-        if (unanswered if size == due
-                else unanswered[:size]).upper() != data:
+        if (unanswered if size == due else unanswered[:size]).upper() != data:
             raise self._difference(data)
         if size:
             del unanswered[:size]
@@ -277,8 +274,7 @@ class Connection:
     def ended_early(self) -> ConnectionError:
         """Return the error for a server that has ended its stream."""
         return ConnectionError(self._sentence(
-            "ended the stream", "it may be stopping, or have a limit on idle "
-            "time"))
+            "ended the stream", "it may stop, or have a limit on idle time"))
 
     def fell_silent(self) -> TimeoutError:
         """Return the error for a server that is silent for too long."""

@@ -55,9 +55,8 @@ def write(data: bytes) -> None:
                                  closefd=False), memoryview(data)
         while rest:
             rest = rest[file.write(rest):]
-    except OSError as error:
-        raise StreamError("standard output cannot be written",
-                          error) from None
+    except OSError as why:
+        raise StreamError("standard output cannot be written", why) from None
 
 
 def tell(text: str, end: str = "\n") -> None:

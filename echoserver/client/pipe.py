@@ -89,11 +89,7 @@ class Relay:
 
     def _pass_on(self) -> Optional[bytes]:
         """Write what has come; return it as receive() does."""
-        try:
-            data = self._connection.receive()
-        except WrongEcho as error:
-            self._write(error.right)
-            raise
+        data = self._connection.receive()
         if data:
             self._write(data)
             self._connection.asked_at = perf_counter()  # a slow reader's time
@@ -137,6 +133,7 @@ def run(args: Any) -> int:
             else:
                 Relay(connection, 0, _read, write).run()
     except (OSError, WrongEcho) as error:
+        write(getattr(error, "right", b""))
         code, _, line = diagnose(error, address)
         tell(line)
         return code
@@ -164,9 +161,7 @@ def _fed_by_thread() -> socket.socket:
 
     def feed() -> None:
         with entrance, contextlib.suppress(OSError):    # nobody wants the rest
-            data = os.read(0, BLOCK)
-            while data:
+            for data in iter(lambda: os.read(0, BLOCK), b""):
                 entrance.sendall(data)
-                data = os.read(0, BLOCK)
     threading.Thread(target=feed, daemon=True).start()
     return source

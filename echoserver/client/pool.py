@@ -148,17 +148,15 @@ class ConnectionPool:
                     connection.close()
         return self._states[pid]
 
-    def _wait(self, line: _Line, place: _Place,
-              end: float) -> None:
+    def _wait(self, line: _Line, place: _Place, end: float) -> None:
         """Return when the turn of the borrower at place has come."""
         while not self._closed and _alive(line).index(place) >= self.max_size:
             left = end - perf_counter()
             if left <= 0:
                 raise PoolTimeout(
-                    "all %d connections to %s were in use for %g s; give "
-                    "them back sooner, or raise max_size"
-                    % (self.max_size, describe(self.address),
-                       self.timeout or 0))
+                    "all %d connections to %s were in use for %g s; give them "
+                    "back sooner, or raise max_size" % (
+                        self.max_size, describe(self.address), self.timeout or 0))
             place().acquire(timeout=min(left, _LONGEST_SLEEP))
         if self._closed:
             raise PoolClosed("this pool is closed; make another")

@@ -33,8 +33,7 @@ exit codes:
   0    every byte came back as it should
   1    the network; a line on standard error begins with REFUSED,
        UNREACHABLE, DNS, TIMEOUT, RESET or CLOSED
-  2    usage, standard input or output that cannot be used, or this host is
-       out of descriptors, local ports or memory
+  2    usage, a standard stream that fails, or this host is out of something
   3    a wrong echo; the line says where, what was sent and what came
   4    with --idle: a connection was cut
   130  interrupted (Ctrl-C); 143 by SIGTERM, with the summary of a count
@@ -98,11 +97,9 @@ def _run(argv: Optional[List[str]]) -> int:
 
 def _face(args: argparse.Namespace) -> str:
     """Return the name of the module for what is asked."""
-    if args.count is not None:
-        return "counting"
-    if args.idle is not None:
-        return "silence"
-    return "prompt" if sys.stdin and sys.stdin.isatty() else "pipe"
+    return ("counting" if args.count is not None else
+            "silence" if args.idle is not None else
+            "prompt" if sys.stdin and sys.stdin.isatty() else "pipe")
 
 
 def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -119,10 +116,9 @@ def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
     face = _face(args)
     for flags, faces, others in (
             ("size interval connections deadline reconnect histogram",
-             ["counting"], "--count"),
-            ("quiet json timestamps", ["counting", "silence"],
-             "--count or --idle"),
-            ("prompt", ["prompt", "pipe"], "neither --count nor --idle")):
+             "counting", "--count"),
+            ("quiet json timestamps", "counting silence", "--count or --idle"),
+            ("prompt", "prompt pipe", "neither --count nor --idle")):
         for flag in flags.split():
             if face not in faces and getattr(
                     args, flag) != parser.get_default(flag):
@@ -150,25 +146,21 @@ def _address(text: str, port: Optional[str]) -> Tuple[str, int]:
         "8080" if port is None else port, 1)
 
 
-def _within(kind: Callable[[str], float], least: int, most: int,
-            what: str) -> Callable[[str], float]:
+def _within(kind: Any, least: int, most: int) -> Callable[[str], float]:
     """Return a function that converts text to a number within limits."""
     def convert(text: str) -> float:
         try:
             if len(text) < 20 and least <= kind(text) <= most:
-                return kind(text)
+                return float(text) if kind is float else int(text)
         except ValueError:
             pass
-        raise argparse.ArgumentTypeError("must be a %s from %d to %d, not %r"
-                                         % (what, least, most, text))
+        raise argparse.ArgumentTypeError("must be a %s from %d to %d, not %r" % (
+            "whole number" if kind is int else "number of seconds", least,
+            most, text))
     return convert
 
 
-def _number(least: int, most: int) -> Callable[[str], float]:
-    return _within(int, least, most, "whole number")
-
-
-_seconds = _within(float, 0, _MAX_SECONDS, "number of seconds")
+_seconds = _within(float, 0, _MAX_SECONDS)
 
 
 def _silences(text: str) -> List[float]:
@@ -207,19 +199,19 @@ def _make_parser() -> argparse.ArgumentParser:
 
 def _add_measuring(group: Any) -> None:
     what = group.add_mutually_exclusive_group()
-    what.add_argument("-c", "--count", type=_number(0, 10 ** 12), metavar="N",
+    what.add_argument("-c", "--count", type=_within(int, 0, 10 ** 12), metavar="N",
                       help="make N round trips; 0 goes on until Ctrl-C")
     what.add_argument("--idle", type=_silences, metavar="SECONDS[,SECONDS...]",
                       help="see after how much silence a connection is cut")
     add = group.add_argument
     add("-w", "--deadline", type=_seconds, metavar="SECONDS",
         help="end the count after so long; 0 is never")
-    add("-s", "--size", type=_number(1, _MAX_SIZE), default=64,
+    add("-s", "--size", type=_within(int, 1, _MAX_SIZE), default=64,
         metavar="BYTES", help="of each message (%(default)s)")
     add("-i", "--interval", type=_seconds, default=1.0, metavar="SECONDS",
         help="between the messages of a connection (%(default)g); 0 is as "
              "fast as the replies come")
-    add("-n", "--connections", type=_number(1, _MAX_CONNECTIONS), default=1,
+    add("-n", "--connections", type=_within(int, 1, _MAX_CONNECTIONS), default=1,
         metavar="K", help="at the same time, sharing the N (%(default)s)")
     add("--reconnect", action="store_true",
         help="make a new connection for each message")

@@ -232,6 +232,4 @@ class Prompt:
 
     def _typed(self) -> str:
         """Return what stands behind the prompt, as far as can be known."""
-        if self._interactive and readline is not None:
-            return str(readline.get_line_buffer())
-        return ""
+        return str(readline.get_line_buffer()) if self._has_editor else ""

@@ -38,9 +38,7 @@ class Run:
         """Begin with the first tasks; return the exit code at the end."""
         with self.tasks as tasks:
             try:
-                for task in first:
-                    tasks.start(task)
-                tasks.run(self._tick, self.is_owed)
+                tasks.run(first, self._tick, self.is_owed)
             except MemoryError as error:
                 self.tell_failure(error)
             self._tell_standstill()

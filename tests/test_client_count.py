@@ -126,7 +126,8 @@ class CountTests(CountTestCase):
             "replies_least", "replies_most", "started", "stopped_seconds",
             "addresses"} | {
             "%s_%s_us" % (what, which)
-            for what in ("rtt", "wait", "connect", "first") for which in ("min", "mean", "p50", "p90", "p99", "max")})
+            for what in ("rtt", "wait", "connect", "first")
+            for which in ("min", "mean", "p50", "p90", "p99", "max")})
         self.assertEqual([figures[name] for name in (
             "replies_verified", "size_bytes", "interval_seconds", "failures",
             "first_failure", "outages", "longest_outage_seconds",
@@ -428,8 +429,8 @@ class CountTests(CountTestCase):
                 for path in glob.glob(os.path.join(
                         ROOT, "echoserver", "**", "*.py"), recursive=True):
                     archive.write(path, os.path.relpath(path, ROOT))
-                archive.writestr("__main__.py", "from echoserver.client."
-                                 "__main__ import main; raise SystemExit(main())")
+                archive.writestr("__main__.py", "from echoserver.client.__main"
+                                 "__ import main; raise SystemExit(main())")
             process = self.run_python(name, *self.play(peers.echo), "-c", 0,
                                       "-i", "0.2", env=ENVIRONMENT, bufsize=0)
             self.read_line(process.stdout)

@@ -52,13 +52,13 @@ _pending: "Dict[Tuple[int, Address], _Lookup]" = {}
 class _Lookup(threading.Thread):
     """A name that is being looked up.
 
-    Attributes: end, a socket that can be read when it is done; places; failure,
-    the number and the words of an error, if there is no place.
+    Attributes: end, a socket that can be read when it is done; places;
+    failure, the number and the words of an error, if there is no place.
     """
 
     def __init__(self, address: Address) -> None:
         super().__init__(daemon=True)
-        self.address, self.places = address, []     # type: Address, List[Place]
+        self.address, self.places = address, []  # type: Address, List[Place]
         self.failure: Tuple[Any, str] = (socket.EAI_FAIL, "it failed")
         self.end, self._entrance = socket.socketpair()
 
@@ -79,8 +79,7 @@ class _Lookup(threading.Thread):
 
 
 def _places(address: Address, flags: int = 0) -> List[Place]:
-    found = socket.getaddrinfo(address[0], address[1], 0, socket.SOCK_STREAM,
-                               0, flags)
+    found = socket.getaddrinfo(*address[:2], 0, socket.SOCK_STREAM, 0, flags)
     # The flow and the zone of an IPv6 address are not looked up.
     return [(*place[:4], (place[4][:2] + address[2:] if address[2:]
                           else place[4])) for place in found]
@@ -190,8 +189,8 @@ def _outcome(s: socket.socket, place: Place, is_over: bool) -> int:
 
 
 _OUTCOMES = {
-    errno.ECONNREFUSED: "refused the connection; is the server running, and on "
-                        "this port?",
+    errno.ECONNREFUSED: "refused the connection; is the server running, and "
+                        "on this port?",
     errno.ETIMEDOUT: "did not answer the connection attempt within %.3f s; a "
                      "firewall may be dropping it, or the host is down",
     errno.EADDRNOTAVAIL: "cannot be called: this host has no local port left "

@@ -77,9 +77,8 @@ class Count(Run):
     def __init__(self, args: Any) -> None:
         super().__init__(args)
         self.deadline = self.start + (args.deadline or math.inf)
-        self.claimed = 0            # messages, by number
+        self.claimed, self.tally = 0, Tally(self.start)     # by number
         self.places: Optional[List[Place]] = None   # until a failure
-        self.tally = Tally(self.start)
         self.has_lines = args.interval >= self.line_interval and not args.quiet
         # Seconds between two lines of progress.
         self._pause = 0.0 if self.is_shown else self.progress_interval
@@ -107,8 +106,7 @@ class Count(Run):
             self._row.append(self._worst)
             self._then, self._before, self._worst = now, tally.verified, 0.0
             if self.is_shown:
-                self.show("%s %s" % (line, bars(
-                    self._row, is_utf8(sys.stderr))))
+                self.show(line + " " + bars(self._row, is_utf8(sys.stderr)))
             else:
                 self.say(line)
         if now >= self.deadline + self.last_reply_timeout:

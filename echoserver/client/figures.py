@@ -50,12 +50,11 @@ class Histogram:
     def figures(self, name: str) -> Dict[str, Optional[float]]:
         """Return min, mean, percentiles and max in microseconds, as name_*_us;
         None for all if there was no time."""
-        values = {"min": self.min, "mean": self.sum / max(self.count, 1),
-                  "p50": self.percentile(50), "p90": self.percentile(90),
-                  "p99": self.percentile(99), "max": self.max}
+        values = (self.min, self.sum / max(self.count, 1), *map(
+            self.percentile, (50, 90, 99)), self.max)
         return {"%s_%s_us" % (name, key):
-                round(value * 1e6, 1) if self.count else None
-                for key, value in values.items()}
+                round(value * 1e6, 1) if self.count else None for key, value
+                in zip(("min", "mean", "p50", "p90", "p99", "max"), values)}
 
     def chart(self, width: int, height: int, blocks: bool = True) -> List[str]:
         """Return a bar chart of at most height lines of at most width.
@@ -84,11 +83,12 @@ class Tally:
 
     Attributes: verified, lost and wrong, numbers of messages; unsent, of those
     that found no connection; unanswered and unconnected, of those on their way
-    and of those whose connection is being made, since when each has waited; times, waits, connects and firsts, Histograms of the
-    round trips, of the same since they were due, of connecting, and from the
-    beginning of connecting to the first reply of a connection; replies, of
-    each connection of the run; addresses that were measured; retransmissions
-    of TCP segments, None if the system does not tell.
+    and of those whose connection is being made, since when each has waited;
+    times, waits, connects and firsts, Histograms of the round trips, of the
+    same since they were due, of connecting, and from the beginning of
+    connecting to the first reply of a connection; replies, of each connection
+    of the run; addresses that were measured; retransmissions of TCP segments,
+    None if the system does not tell.
 
     An outage is a time in which no connection got a reply: it begins with the
     last good reply before a failure, or with the run, and ends with the next.
@@ -164,8 +164,8 @@ class Tally:
             longest_outage_seconds=round(max(outages, default=0), 6),
             tcp_retransmissions=self.retransmissions,
             addresses=sorted(self.addresses))
-        for name, times in (("rtt", self.times), ("wait", waits),
-                            ("connect", self.connects), ("first", self.firsts)):
+        for name, times in zip(("rtt", "wait", "connect", "first"), (
+                self.times, waits, self.connects, self.firsts)):
             figures.update(times.figures(name))
         return figures
 
@@ -187,9 +187,8 @@ def ms(seconds: Optional[float]) -> str:
 def bars(times: Iterable[float], blocks: bool) -> str:
     """Return a row of bars, each as high as its time beside the longest."""
     marks = "".join(map(chr, range(0x2581, 0x2589))) if blocks else "_.-=#"
-    most = max(times, default=0) or 1
-    return "".join(marks[math.ceil(time / most * (len(marks) - 1))]
-                   for time in times)
+    top, most = len(marks) - 1, max(times, default=0) or 1
+    return "".join(marks[math.ceil(time / most * top)] for time in times)
 
 
 # The lines of a summary, in parts: each is there if its figure is not zero.

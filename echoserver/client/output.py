@@ -37,8 +37,8 @@ def expressible(text: str) -> str:
 
 def now() -> str:
     """Return the time of day, as ISO 8601 writes it."""
-    return datetime.now(timezone.utc).astimezone().isoformat(
-        timespec="milliseconds")
+    time = datetime.now(timezone.utc).astimezone()
+    return time.isoformat(timespec="milliseconds")
 
 
 def put(text: str) -> None:

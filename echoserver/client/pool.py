@@ -69,10 +69,8 @@ class ConnectionPool:
                  timeout: Optional[float] = 10.0,
                  max_idle: Optional[float] = 60.0) -> None:
         if not isinstance(max_size, int) or max_size < 1:
-            raise ValueError("max_size must be a whole number from 1 on, not "
-                             "%r" % (max_size,))
-        self.address = checked_address(address)
-        self.max_size = max_size
+            raise ValueError("max_size must be 1 or more, not %r" % max_size)
+        self.address, self.max_size = checked_address(address), max_size
         self.timeout = checked_limit("timeout", timeout)
         self.max_idle = checked_limit("max_idle", max_idle)
         self._closed = False
@@ -154,9 +152,9 @@ class ConnectionPool:
             left = end - perf_counter()
             if left <= 0:
                 raise PoolTimeout(
-                    "all %d connections to %s were in use for %g s; give them "
+                    "all %d connections to %s were in use for %s s; give them "
                     "back sooner, or raise max_size" % (
-                        self.max_size, describe(self.address), self.timeout or 0))
+                        self.max_size, describe(self.address), self.timeout))
             place().acquire(timeout=min(left, _LONGEST_SLEEP))
         if self._closed:
             raise PoolClosed("this pool is closed; make another")

@@ -14,8 +14,7 @@ from typing import Any, Callable, List, Optional, Tuple
 
 from .. import __version__
 from ..address import checked_port, has_zone, printable, split_address
-from ..console import (
-    allow_descriptors, die, discard_output, make_output_wait)
+from ..console import allow_descriptors, die, discard_output, make_output_wait
 from .diagnosis import USAGE, shortage
 from .output import StreamError, tell, write
 
@@ -138,8 +137,7 @@ def _address(text: str, port: Optional[str]) -> Tuple[str, int]:
     if None not in (port, after):
         raise ValueError("there are two ports: give HOST:PORT, or HOST PORT")
     if ":" in host and "%" in host and not has_zone(host.split("%")[1]):
-        raise ValueError("this host has no network interface %s"
-                         % host.split("%")[1])
+        raise ValueError("no network interface " + host.split("%")[1])
     port = after if port is None else port
     # In the locale C the name is not decoded (before Python 3.7).
     return os.fsencode(host).decode("utf-8", "replace"), checked_port(
@@ -148,15 +146,16 @@ def _address(text: str, port: Optional[str]) -> Tuple[str, int]:
 
 def _within(kind: Any, least: int, most: int) -> Callable[[str], float]:
     """Return a function that converts text to a number within limits."""
+    what = "whole number" if kind is int else "number of seconds"
+
     def convert(text: str) -> float:
         try:
             if len(text) < 20 and least <= kind(text) <= most:
                 return float(text) if kind is float else int(text)
         except ValueError:
             pass
-        raise argparse.ArgumentTypeError("must be a %s from %d to %d, not %r" % (
-            "whole number" if kind is int else "number of seconds", least,
-            most, text))
+        raise argparse.ArgumentTypeError("must be a %s from %d to %d, not %r"
+                                         % (what, least, most, text))
     return convert
 
 
@@ -181,7 +180,8 @@ def _make_parser() -> argparse.ArgumentParser:
         in ("__main__.py", "-m") else None,
         description=_DESCRIPTION, epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    # Python 3.14 looks at standard output for it, and colours 2>log (gh-139946).
+    # Python 3.14 looks at standard output for it, and colours 2>log
+    # (gh-139946).
     setattr(parser, "color", False)
     add = parser.add_argument
     add("host", nargs="?", default="127.0.0.1",
@@ -199,8 +199,8 @@ def _make_parser() -> argparse.ArgumentParser:
 
 def _add_measuring(group: Any) -> None:
     what = group.add_mutually_exclusive_group()
-    what.add_argument("-c", "--count", type=_within(int, 0, 10 ** 12), metavar="N",
-                      help="make N round trips; 0 goes on until Ctrl-C")
+    what.add_argument("-c", "--count", metavar="N", type=_within(
+        int, 0, 10 ** 12), help="make N round trips; 0 goes on until Ctrl-C")
     what.add_argument("--idle", type=_silences, metavar="SECONDS[,SECONDS...]",
                       help="see after how much silence a connection is cut")
     add = group.add_argument
@@ -211,8 +211,9 @@ def _add_measuring(group: Any) -> None:
     add("-i", "--interval", type=_seconds, default=1.0, metavar="SECONDS",
         help="between the messages of a connection (%(default)g); 0 is as "
              "fast as the replies come")
-    add("-n", "--connections", type=_within(int, 1, _MAX_CONNECTIONS), default=1,
-        metavar="K", help="at the same time, sharing the N (%(default)s)")
+    add("-n", "--connections", type=_within(int, 1, _MAX_CONNECTIONS),
+        default=1, metavar="K",
+        help="at the same time, sharing the N (%(default)s)")
     add("--reconnect", action="store_true",
         help="make a new connection for each message")
     add("-D", "--timestamps", action="store_true",

@@ -135,9 +135,8 @@ class Prompt:
             else:
                 data = encoded(line)
                 if len(data) >= _LONGEST_LINE and not self._has_editor:
-                    tell("The terminal passes on %d bytes of a line, and may "
-                         "have cut this one; send it through a pipe."
-                         % _LONGEST_LINE)
+                    tell("The terminal passes on 4095 bytes of a line, and "
+                         "may have cut this one; send it through a pipe.")
                 if line.strip():
                     self._say(data)
 

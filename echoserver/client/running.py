@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any, Callable, Dict, Iterable, List
+from typing import Any, Dict, Iterable
 
 from .diagnosis import Failures
 from .output import now, put, tell
@@ -22,10 +22,6 @@ class Run:
     prints the end of it.
     """
 
-    progress: Callable[[], None]
-    so_far: Callable[[], List[str]]
-    summarize: Callable[[], None]
-
     def __init__(self, args: Any) -> None:
         self.args, self.tasks = args, Tasks()
         self.address = args.host, args.port
@@ -34,7 +30,7 @@ class Run:
         self.is_shown = sys.stderr.isatty()
         self._columns = 0       # that the changing line takes at present
 
-    def run(self, first: Iterable[Task]) -> int:
+    def run(self: Any, first: Iterable[Task]) -> int:
         """Begin with the first tasks; return the exit code at the end."""
         with self.tasks as tasks:
             try:
@@ -44,7 +40,7 @@ class Run:
             self._tell_standstill()
             self.erase(tasks.signal > 0)
             self.summarize()
-        return 128 + tasks.signal if tasks.signal else self.failures.code
+        return int(tasks.signal and 128 + tasks.signal or self.failures.code)
 
     def is_owed(self) -> bool:
         """Return whether to wait for replies when the run has been stopped."""
@@ -53,10 +49,10 @@ class Run:
     def _tell_standstill(self) -> None:
         standstill = self.tasks.new_standstill()
         if standstill:
-            self.tell("this program stood still for %.1f s, which counts as no "
-                      "time of the server's" % standstill)
+            self.tell("this program stood still for %.1f s, which counts as "
+                      "no time of the server's" % standstill)
 
-    def _tick(self) -> None:
+    def _tick(self: Any) -> None:
         self._tell_standstill()
         if self.tasks.is_asked:
             self.tasks.is_asked = False
@@ -83,8 +79,7 @@ class Run:
         """Print lines on standard error."""
         self._print(tell, lines)
 
-    def _print(self, function: Callable[[str], Any],
-               lines: Iterable[str]) -> None:
+    def _print(self, function: Any, lines: Iterable[str]) -> None:
         self.erase()
         for line in lines:
             function("%s %s" % (now(), line) if self.args.timestamps else line)

@@ -101,12 +101,13 @@ class Tasks(contextlib.ExitStack):
     """Many tasks, run in a with statement, and the signals meanwhile.
 
     Attributes: running, until SIGINT or SIGTERM comes, or somebody sets it;
-    signal, the number of the signal, or 0; stopped_at, when it came; is_asked, whether a signal (SIGQUIT)
-    has asked how it goes; now, when the last wait ended, less standstill: what
-    was ready then was so by that time, however long its task has to wait for
-    its turn; standstill, for how many seconds this process did not run: it was
-    stopped (Ctrl-Z, a frozen container), the system was suspended, or nobody
-    read its output.  While it grew, no time that was measured is true.
+    signal, the number of the signal, or 0; stopped_at, when it came; is_asked,
+    whether a signal (SIGQUIT) has asked how it goes; now, when the last wait
+    ended, less standstill: a file that was ready then was so by that time,
+    however long its task has to wait for its turn; standstill, for how many
+    seconds this process did not run: it was stopped (Ctrl-Z, a frozen
+    container), the system was suspended, or nobody read its output.  While
+    it grew, no time that was measured is true.
 
     Class variables: tick, seconds between two calls of the function that run()
     is given, which is also how long it takes until a signal is noticed;
@@ -230,5 +231,4 @@ class Tasks(contextlib.ExitStack):
         for task in list(self._tasks):
             if task.end <= self.now:
                 self._resume(task, False)
-        self._soonest = min((task.end for task in self._tasks),
-                            default=math.inf)
+        self._soonest = min([math.inf, *(task.end for task in self._tasks)])

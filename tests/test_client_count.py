@@ -296,26 +296,22 @@ class CountTests(CountTestCase):
 
     def test_full_output(self):
         """A pipe that is full, and set to O_NONBLOCK by another, gets all."""
-        reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        size = 0
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                size += os.write(writer, bytes(1 << 12))
-        asked = threading.Event()
-
-        def script(connection):
-            connection.sendall(connection.recv(1 << 16).upper())
-            asked.set()
-            peers.echo(connection)
-        process = self.client(*self.play(script), "-c", 2, "-i", "0.2",
-                              stdout=writer)
-        os.close(writer)
-        self.assertTrue(asked.wait(PATIENCE))
-        until(lambda: at_rest(process), "the program to wait")
-        with open(reader, "rb") as out:
-            lines = out.read()[size:].splitlines()
-        self.assertEqual((process.wait(PATIENCE), len(lines)), (0, 7))
+        for stream, address, lines in (
+                ("stdout", self.play(peers.echo), 7),
+                ("stderr", peers.nobody(), 1)):
+            reader, writer = os.pipe()
+            os.set_blocking(writer, False)
+            size = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    size += os.write(writer, bytes(1 << 12))
+            process = self.client(*address, "-c", 1 + lines // 5, "-i", "0.2",
+                                  **{stream: writer})
+            os.close(writer)
+            until(lambda: at_rest(process), "the program to wait")
+            with open(reader, "rb") as out:
+                self.assertEqual(len(out.read()[size:].splitlines()), lines)
+            self.assertEqual(process.wait(PATIENCE), stream == "stderr")
 
     def test_timestamps(self):
         """-D puts the time of day before each line."""

@@ -207,19 +207,21 @@ class ConnectionTests(TestCase):
 
     def test_echo_slow_but_not_silent(self):
         """timeout limits each silence and not their sum."""
+        go = threading.Semaphore(0)
+
         def script(connection):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for byte in peers.take(connection, 50).upper():
+            for byte in peers.take(connection, 6).upper():
+                go.acquire(timeout=PATIENCE)
                 connection.sendall(bytes([byte]))
         waits, answer = [], None
         with self.dial(script) as connection:
-            task = connection.exchange(b"ab" * 25)
+            task = connection.exchange(b"abcabc")
             with self.assertRaises(StopIteration):
                 while True:
                     waits.append(task.send(answer))
+                    go.release()
                     answer = bool(wait(*waits[-1]))
-        self.assertGreater(len(waits), 1)
-        self.assertEqual({seconds for _, seconds in waits}, {PATIENCE})
+        self.assertEqual([seconds for _, seconds in waits], [PATIENCE] * 6)
 
     def test_echo_interrupted(self):
         """Any exception closes the connection, KeyboardInterrupt too."""

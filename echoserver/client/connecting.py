@@ -10,6 +10,7 @@ that answers is used (RFC 8305).  A lone address has all of the time.
 """
 
 import contextlib
+import encodings.idna       # or getaddrinfo() does, while time is measured
 import errno
 import math
 import os

@@ -122,8 +122,8 @@ class Count(Run):
         if not self.tasks.signal and not self.failures.words and (
                 tally.verified < due or tally.unanswered):
             self.tell_failure(TimeoutError(
-                "%s answered only %d messages before the --deadline; allow it "
-                "more time" % (describe(self.address), tally.verified)))
+                "%s answered %d messages before the --deadline, too few; allow "
+                "it more time" % (describe(self.address), tally.verified)))
         if args.json:
             put(json.dumps(self.figures(), allow_nan=False))
             return

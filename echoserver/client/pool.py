@@ -40,8 +40,7 @@ _LONGEST_SLEEP = 0.5
 
 # A borrower is a lock, which it acquires again to wait until it is woken.  (A
 # threading.Event has a lock that a signal handler could find locked.)
-_Place = Any        # a weakref.ref
-_Line = Dict[_Place, None]      # a set that has an order
+_Line = Dict[Any, None]     # weakref.refs; a set that has an order
 
 
 class ConnectionPool:
@@ -146,7 +145,7 @@ class ConnectionPool:
                     connection.close()
         return self._states[pid]
 
-    def _wait(self, line: _Line, place: _Place, end: float) -> None:
+    def _wait(self, line: _Line, place: Any, end: float) -> None:
         """Return when the turn of the borrower at place has come."""
         while not self._closed and _alive(line).index(place) >= self.max_size:
             left = end - perf_counter()
@@ -184,7 +183,7 @@ class ConnectionPool:
         return connection
 
 
-def _alive(line: _Line) -> List[_Place]:
+def _alive(line: _Line) -> List[Any]:
     """Return the places in line whose borrowers exist; give up the others."""
     places = list(line)
     for place in places:

@@ -39,8 +39,6 @@ exit codes:
   141  nobody reads standard output any more
 """
 
-# A million seconds, eleven days: poll() counts milliseconds in an int.
-_MAX_SECONDS = 1000000
 # Bytes of a message, which is held three times for each connection: to be
 # sent, in flight and received.
 _MAX_SIZE = 1 << 26
@@ -159,7 +157,8 @@ def _within(kind: Any, least: int, most: int) -> Callable[[str], float]:
     return convert
 
 
-_seconds = _within(float, 0, _MAX_SECONDS)
+# A million seconds, eleven days: poll() counts milliseconds in an int.
+_seconds = _within(float, 0, 10 ** 6)
 
 
 def _silences(text: str) -> List[float]:

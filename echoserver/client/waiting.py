@@ -162,7 +162,8 @@ class Tasks(contextlib.ExitStack):
         After the signal a task is resumed by what comes, and by no time.
         """
         new = deque(tasks)
-        due, self._read = self.now, (perf_counter(), _real_time())
+        self._read = perf_counter(), _real_time()
+        due = self.now = self._read[0]
         try:
             while (self._tasks or new) and (self.running or is_owed()):
                 if due <= self.now:

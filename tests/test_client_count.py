@@ -71,11 +71,6 @@ class CountTests(CountTestCase):
         self.assertGreaterEqual(times[1] - start, 0.05)
         self.assertGreaterEqual(times[2] - start, 0.1)
 
-    def test_quiet(self):
-        """-q leaves the summary alone."""
-        code, out, err = self.slowly(*self.play(peers.echo), "-q", "-c", 2)
-        self.assertEqual((code, out.count(b"\n"), err), (0, 5, []))
-
     def test_fast(self):
         """Without an interval there is no line for each, and no progress
         where there is no terminal."""
@@ -97,12 +92,6 @@ class CountTests(CountTestCase):
         figures = self.figures(out)
         self.assertEqual((code, err, figures["messages_sent"],
                           figures["connections"]), (0, [], 100, 3))
-
-    def test_fewer_messages_than_connections(self):
-        """The others have nothing to do."""
-        peer = peers.play(self, peers.echo)
-        code, out, err = self.count(*peer.address, "-c", 2, "-n", 5)
-        self.assertEqual((code, peer.accepted), (0, 2))
 
     def test_large_messages(self):
         """What no buffer holds moves both ways at once."""

@@ -1,8 +1,8 @@
 """Names looked up, and connections made to the first address that answers.
 
-getaddrinfo() can be neither limited nor interrupted, so a name is looked up in
-a thread, which those who ask for the same name meanwhile share.  An address
-needs no thread.
+getaddrinfo() can be neither limited nor interrupted, so it looks a name up in a
+thread.  Connections that need the same name at the same time share the thread.
+An IP address needs no thread.
 
 Where a name has several addresses, the next one is tried when the one before
 has failed, or has not answered for a quarter of a second, and the first one
@@ -24,14 +24,14 @@ from .waiting import READ, WRITE, Files, Task
 
 __all__ = ["Address", "Link", "Place", "connect", "describe", "lookup"]
 
-# What socket calls an address: two fields for IPv4 and names, four for IPv6.
+# An address as socket has it: two fields for IPv4 and names, four for IPv6.
 Address = Union[Tuple[str, int], Tuple[str, int, int, int]]
 
 # As getaddrinfo() returns it: family, type, protocol, name, socket address.
 Place = Tuple[Any, ...]
 
-# What connect() has made: a socket that never blocks, connected to an IP
-# address in so many seconds, without those for looking up its name.
+# The result of connect(): a socket that never blocks, connected to an IP
+# address in so many seconds; looking up the name is not in them.
 Link = NamedTuple("Link", [
     ("socket", socket.socket), ("ip", str), ("seconds", float)])
 
@@ -199,11 +199,11 @@ _OUTCOMES = {
     **dict.fromkeys([errno.ECONNRESET, errno.ECONNABORTED], "cut the "
                     "connection while it was being made; something in between "
                     "may not allow it")}
-# What says more than a missing route.
+# An answer says more than silence, and silence more than a missing route.
 _RANKS = {errno.ETIMEDOUT: 1, errno.EADDRNOTAVAIL: 1, errno.ECONNREFUSED: 2,
           errno.ECONNRESET: 2, errno.ECONNABORTED: 2}
-# What connect() says at once is this host's own; what comes later was sent by
-# another, or follows from the silence of all.
+# Reasons for errors that connect() returns at once: they are this host's own.
+# A later error was sent by another host, or follows from silence.
 _OWN = {
     errno.EADDRNOTAVAIL: ": this host has no address of that kind",
     **dict.fromkeys([errno.ENETUNREACH, errno.EHOSTUNREACH],

@@ -1,12 +1,12 @@
 """What went wrong, as one line for a person and one number for a script.
 
-Shared by all faces of the client program.  The line begins with a word that
-says whose fault it is likely to be.  Then come the address, what happened, and
-what to try, as the error has it.  What was sent and received is shown by
-WrongEcho alone, which keeps it short.
+All faces of the client program share it.  The line begins with a word that
+says whose fault it is likely to be.  The sentence of the error follows: the
+address, the event, and the next thing to try.  Only WrongEcho shows data, and
+keeps them short.
 
-What this host is short of is no fault of the network's: it has a sentence
-without such a word, and the exit code of a usage that cannot be.
+A shortage of this host (descriptors, memory, local ports) is no fault of the
+network's.  Its line has no such word, and its exit code is that of wrong usage.
 """
 
 import errno

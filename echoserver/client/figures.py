@@ -138,8 +138,8 @@ class Tally:
         self._is_out = True
 
     def figures(self, size: int, start: float, now: float) -> Dict[str, Any]:
-        """Return all figures of a run with messages of size bytes.  What has
-        no value is None."""
+        """Return all figures of a run with messages of size bytes.  A figure
+        without a value is None."""
         self.settle()
         sent = self.verified + self.lost + self.wrong + len(self.unanswered)
         seconds, unsent = now - start, self.unsent + len(self.unconnected)

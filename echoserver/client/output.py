@@ -50,7 +50,7 @@ def write(data: bytes) -> None:
     """Write data to standard output, at once and in full."""
     try:
         sys.stdout.flush()
-        # Not by its buffer, which writes twice what a signal interrupts.
+        # Not by its buffer: if a signal interrupts that, it writes twice.
         file, rest = WaitingFile(sys.stdout.fileno(), "w",
                                  closefd=False), memoryview(data)
         while rest:

@@ -1,8 +1,8 @@
 """The client program: arguments to an exit code.
 
-Every exception ends here, as one sentence on standard error.  What the program
-may need is imported before it starts work: the file that it came from (a .pyz)
-may be replaced while it runs.
+Every exception ends here, as one sentence on standard error.  The program
+imports all modules before it starts work, because the file that it came from
+(a .pyz) may be replaced while it runs.
 """
 
 import argparse
@@ -189,8 +189,8 @@ def _make_parser() -> argparse.ArgumentParser:
     add("-W", "--timeout", type=_seconds, metavar="SECONDS",
         help="limit for looking up the name and connecting, and for each "
              "silence; 0 is no limit (10, but none at the prompt)")
-    add("--prompt", default="echo> ", help="what a terminal shows before "
-        "each line (%(default)r)")
+    add("--prompt", default="echo> ", help="the text before each line at "
+        "a terminal (%(default)r)")
     add("--version", action="version", version="echoserver " + __version__)
     _add_measuring(parser.add_argument_group("measuring"))
     return parser

@@ -49,8 +49,8 @@ class Run:
     def _tell_standstill(self) -> None:
         standstill = self.tasks.new_standstill()
         if standstill:
-            self.tell("this program stood still for %.1f s, which counts as "
-                      "no time of the server's" % standstill)
+            self.tell("this program stood still for %.1f s; no wait and no "
+                      "round trip has this time in it" % standstill)
 
     def _tick(self: Any) -> None:
         self._tell_standstill()
@@ -85,7 +85,7 @@ class Run:
             function("%s %s" % (now(), line) if self.args.timestamps else line)
 
     def show(self, text: str) -> None:
-        """Show text in place of what the changing line says."""
+        """Show text as the line that changes."""
         try:
             columns = os.get_terminal_size(sys.stderr.fileno()).columns
         except OSError:

@@ -6,7 +6,7 @@ that shows is told at once, with its time; one that does not, because the box
 that cut it sent nothing, is found out by asking again.
 
 If this program stood still meanwhile, a silence was longer than it should be.
-It then counts as what it was.
+The probe then counts the real length.
 """
 
 import json
@@ -32,7 +32,8 @@ def run(args: Any) -> int:
 class Probe(Run):
     """One idle probe: what has become of each silence, and how it is told.
 
-    (failures are no cuts: no silence was tried, or a wrong echo came.)
+    Attribute failures has the errors that are no cuts: no silence was tried,
+    or a wrong echo came.
     """
 
     def __init__(self, args: Any) -> None:

@@ -44,7 +44,7 @@ Task = Generator[Tuple[Files, float], bool, Any]
 
 
 def checked_limit(name: str, seconds: Optional[float]) -> Optional[float]:
-    """Return seconds; raise ValueError for what is no limit."""
+    """Return seconds; raise ValueError if they are negative or no number."""
     if seconds is not None and not seconds >= 0:        # nan, too
         raise ValueError("%s must be a number of seconds, or None or 0 for "
                          "no limit, not %r" % (name, seconds))
@@ -118,7 +118,7 @@ class Tasks(contextlib.ExitStack):
     """
 
     tick = 0.25
-    least_standstill = 0.5
+    least_standstill = 1.0
     at_once = 64
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class Tasks(contextlib.ExitStack):
         self._poll: Callable[[float], Any] = lambda timeout: [
             (key.fd, events) for key, events in self._selector.select(timeout)]
         if hasattr(select, "epoll"):
-            # What select() adds to an event is 5 % of a fast round trip.
+            # select() takes 5 % of a fast round trip for each event.
             self._poll = self.enter_context(select.epoll.fromfd(os.dup(
                 self._selector.fileno()))).poll
         for name in "SIGINT", "SIGTERM", "SIGQUIT", "SIGINFO":
@@ -147,7 +147,7 @@ class Tasks(contextlib.ExitStack):
             self.is_asked = True
             return
         self.signal, self.running, self.stopped_at = number, False, self.time()
-        # Whatever blocks, a second one ends the program.
+        # A second one ends the program, even if it is blocked.
         signal.signal(number, die)
 
     def time(self) -> float:
@@ -159,7 +159,7 @@ class Tasks(contextlib.ExitStack):
         """Run until all tasks have ended, or a signal has come and is_owed()
         is false; then end those that are left.
 
-        After the signal a task is resumed by what comes, and by no time.
+        After the signal a task is resumed by its files, and by no time.
         """
         new = deque(tasks)
         self._read = perf_counter(), _real_time()
@@ -190,7 +190,8 @@ class Tasks(contextlib.ExitStack):
     def _read_clock(self, timeout: float) -> None:
         """Set now, after a wait of timeout seconds.
 
-        What the wait, and the work before it, took too long is standstill.
+        If the wait and the work before it took far too long, the excess is
+        standstill.
         """
         before, self._read = self._read, (perf_counter(), _real_time())
         late = self._read[1] - before[1] - timeout

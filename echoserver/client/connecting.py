@@ -1,8 +1,8 @@
 """Names looked up, and connections made to the first address that answers.
 
-getaddrinfo() can be neither limited nor interrupted, so it looks a name up in a
-thread.  Connections that need the same name at the same time share the thread.
-An IP address needs no thread.
+getaddrinfo() can be neither limited nor interrupted, so it looks a name up in
+a thread.  Connections that need the same name at the same time share the
+thread.  An IP address needs none.
 
 Where a name has several addresses, the next one is tried when the one before
 has failed, or has not answered for a quarter of a second, and the first one

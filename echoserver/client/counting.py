@@ -122,8 +122,8 @@ class Count(Run):
         if not self.tasks.signal and not self.failures.words and (
                 tally.verified < due or tally.unanswered):
             self.tell_failure(TimeoutError(
-                "%s answered %d messages before the --deadline, too few; allow "
-                "it more time" % (describe(self.address), tally.verified)))
+                "%s answered too few messages (%d) before the --deadline; "
+                "give it longer" % (describe(self.address), tally.verified)))
         if args.json:
             put(json.dumps(self.figures(), allow_nan=False))
             return

@@ -6,7 +6,8 @@ address, the event, and the next thing to try.  Only WrongEcho shows data, and
 keeps them short.
 
 A shortage of this host (descriptors, memory, local ports) is no fault of the
-network's.  Its line has no such word, and its exit code is that of wrong usage.
+network's.  Its line has no such word, and its exit code is the one of wrong
+usage.
 """
 
 import errno

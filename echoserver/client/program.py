@@ -105,7 +105,8 @@ def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     try:
         args.host, args.port = _address(args.host, args.port)
-        if not allow_descriptors(args.connections + _SPARE):
+        if (allow_descriptors(args.connections + _SPARE)
+                < args.connections + _SPARE):
             raise ValueError("this host does not allow %d connections at a "
                              "time (ulimit -Hn)" % args.connections)
     except ValueError as error:

@@ -36,7 +36,7 @@ if hasattr(os, "fork"):
 if hasattr(select, "epoll"):
     __all__.append("ThreadPoolEchoServer")
 
-__version__ = "1.1.0"
+__version__ = "1.2.0"
 
 _HOMES = {
     "client.connection": ["Connection"],

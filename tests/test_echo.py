@@ -252,9 +252,13 @@ class OneAtATimeTest(ModelTestCase):
         server = self.serve(grace=5)
         server.drain.loopback_quiet_period = 0.25    # of which 50 are too many
         crowd = [self.connect(server.server_address) for _ in range(50)]
-        crowd[-1].sendall(b"hello")
+        crowd[-1].sendall(stream(1 << 20))
+        received = []
+        reader = self.in_thread(lambda s=crowd.pop(): received.append(
+            self.rest(s)))
         self.ended(self.in_thread(server.server_close))
-        self.ends(crowd.pop(), data=b"HELLO")
+        self.ended(reader)
+        self.assertTrue(received == [(stream(1 << 20).upper(), "eof")])
         for s in crowd:
             self.ends(s)
 

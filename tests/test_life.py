@@ -73,6 +73,11 @@ class Closing:
             finally:
                 os._exit(server.socket.fileno() + 1)
         self.assertEqual(os.waitpid(pid, 0)[1], 0)
+        pid = os.fork()
+        if not pid:
+            server.shutdown()
+            os._exit(0)
+        self.assertEqual(os.waitpid(pid, 0)[1], 0)
         self.asks(s)
         s.close()
         self.answers(server)
@@ -106,6 +111,7 @@ class Closing:
                 s.sendall(b"QUIT\n")
                 self.ends(s, data=bye)
                 self.assertEqual(server.socket.fileno(), -1)
+                self.assertEqual(self.log("ERROR"), [])
 
     @posix_only
     def test_in_a_signal_handler(self):
@@ -141,6 +147,18 @@ class Closing:
         self.answers(server)
         self.assertEqual(len(self.log("unexpected error")), 1)
 
+    def test_hook_that_raises_what_is_no_exception(self):
+        """Where a connection is accepted, too: the next one is served."""
+        class Server(self.server_class):
+            failures = [GeneratorExit("no")]
+
+            def get_request(self):
+                if self.failures:
+                    raise self.failures.pop()
+                return super().get_request()
+
+        self.answers(self.serve(cls=Server))
+
     def test_strict_logger(self):
         """A logging handler that raises unwinds neither accepting nor
         closing."""
@@ -171,7 +189,7 @@ class Closing:
             self.assertEqual(self.receive(s, 4), b"abab")
         server.server_close()
         self.ends(s)
-        self.assertEqual(len(self.log("WARNING .*reply.. returned 2 bytes")),
+        self.assertEqual(len(self.log("WARNING .*reply.. returned 4 bytes for 2")),
                          1)
 
     def test_default_timeout(self):

@@ -97,6 +97,7 @@ class Limit:
                 super().process_request(request, client_address)
 
         server = self.make(cls=Server, max_connections=2, grace=PATIENCE)
+        server.drain.loopback_quiet_period = 0.1
         clients = [self.connect(server.server_address) for _ in range(7)]
         for s in clients:
             s.sendall(b"hello")

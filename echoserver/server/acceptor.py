@@ -126,15 +126,18 @@ class Acceptor:
 
     def accept(self) -> bool:
         """Accept one connection and have it served; False if there is none."""
-        if self._loop.stopping and not self.drains:
+        if self._loop.closed or self._loop.stopping and not self.drains:
             return False    # after a stop none is accepted (bpo-35017)
         held, self._held = self._held, None
         try:
             request, client_address = held or self._server.get_request()
         except (BlockingIOError, InterruptedError, ConnectionError):
             return False    # it was there and is gone again (bpo-7995)
-        except (OSError, MemoryError) as error:
-            self._rest(error)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            if not self._loop.closed:   # by a signal handler
+                self._rest(error)
             return False
         try:
             self._begin(request, client_address)
@@ -168,7 +171,7 @@ class Acceptor:
     def _rest(self, error: BaseException) -> None:
         """Accept no client for a moment: at once it would fail again."""
         self.complaints.error("cannot accept another connection: %s",
-                              error or "out of memory")
+                              str(error) or type(error).__name__)
         self._is_resting = True
         self._loop.call_at(
             monotonic() + (self.pause if is_shortage(error)

@@ -69,6 +69,11 @@ def place(text: str) -> Tuple[Optional[str], Optional[int]]:
         raise argparse.ArgumentTypeError(str(error))
 
 
+def port(text: str) -> Tuple[Optional[str], Optional[int]]:
+    """An argparse type: PORT, without a host."""
+    return None, place("port:" + text)[1]
+
+
 def names() -> Tuple[str, str]:
     """Return how this program and the client are called here."""
     name = os.path.basename(sys.argv[0])
@@ -88,11 +93,13 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("place", nargs="?", type=place, metavar="port", default=(None, None),
         help="or HOST:PORT, to listen on; 0 picks a free one (default 8080)")
+    add("port_after_host", nargs="?", type=port, metavar="port",
+        default=(None, None), help=argparse.SUPPRESS)
     add("-b", "--bind", type=place, metavar="ADDRESS", default=(None, None),
         help="address or name to listen on; 0.0.0.0 for every IPv4 address, "
         ":: for every address (default 127.0.0.1)")
-    add("-p", "--port", type=lambda text: (None, place("port:" + text)[1]),
-        metavar="PORT", default=(None, None), help="the port, as a flag")
+    add("-p", "--port", type=port, metavar="PORT", default=(None, None),
+        help="the port, as a flag")
     add("-m", "--model", choices=MODELS, default="threads", metavar="MODEL",
         help="one of %s (default %%(default)s)" % ", ".join(MODELS))
     add("-c", "--max-connections", type=number(int, 0), metavar="N",
@@ -133,9 +140,12 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     if args.workers and not hasattr(os, "fork"):
         parser.error("--workers needs fork(), which this system does not have")
     hosts, ports = ([value for value in values if value is not None]
-                    for values in zip(args.place, args.bind, args.port))
-    if len(hosts) > 1 or len(ports) > 1:
-        parser.error("there is one address or port too many")
+                    for values in zip(args.place, args.port_after_host,
+                                      args.bind, args.port))
+    for what in hosts, ports:
+        if len(what) > 1:
+            parser.error("there is one address or port too many: %s" %
+                         " and ".join(map(str, what)))
     args.address = (*hosts, "127.0.0.1")[0], (*ports, 8080)[0]
-    args.given = " and ".join(map(str, hosts + ports))
+    args.given = " and ".join(hosts + ["port %d" % port for port in ports])
     return args

@@ -135,8 +135,8 @@ class EchoServer(socketserver.TCPServer):
         for name, value in options.items():
             if value is None:
                 value = getattr(self, name)
-            if not value >= 0:
-                raise ValueError("%s must be 0 or more, not %r"
+            if not isinstance(value, (int, float)) or not value >= 0:
+                raise ValueError("%s must be a number, 0 or more, not %r"
                                  % (name, value))
             setattr(self, name, value)
 
@@ -241,7 +241,8 @@ class EchoServer(socketserver.TCPServer):
     def shutdown(self) -> None:
         """Stop, and wait for serve_forever() to end, unless called in it."""
         self.stop()
-        self.loop.wait()
+        if not self.life.is_over():
+            self.loop.wait()
 
     @property
     def cut_short(self) -> int:
@@ -335,6 +336,8 @@ class EchoServer(socketserver.TCPServer):
             self.fail(peer.request, peer.client_address)
         else:
             self.shutdown_request(peer.request)
+        finally:
+            buffer.peer = None
         return False
 
     def fail(self, request: Any, client_address: Any) -> None:

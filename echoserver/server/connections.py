@@ -111,12 +111,10 @@ class Connections(Dict[Any, Peer]):
         return [peer for peer in self.copy().values() if peer is not own]
 
     def own(self) -> Optional[Peer]:
-        """Return the connection whose handler, or its reply(), calls this."""
+        """Return the connection that this thread serves at the moment."""
         peer: Optional[Peer] = getattr(self.serving, "peer", None)
         if peer is None and hasattr(self.serving, "buffer"):
             peer = self.serving.buffer.peer
-            if peer is not None and (peer.pending or not peer.unanswered):
-                return None     # its reply() has returned
         return peer
 
     # Ending a connection.

@@ -48,7 +48,7 @@ class Buffer:
 
     It belongs to a thread, not to a connection: between turns it is empty.
     kept says whether received bytes land in the same memory each time.
-    peer is the connection that had the last turn with it.
+    peer is the connection that has its turn with it.
 
     (Without that recv() spares a copy, 3 % of the time of a small reply and 8
     % of one of 16 KiB.  But where many threads do so, the C library keeps many
@@ -129,7 +129,7 @@ class Peer:
             self.bytes_in += count
             self.pending = pending = self.reply(data)
             if len(pending) != count:
-                self._count_surplus(len(pending) - count)
+                self._count_surplus(len(pending), count)
             if count == buffer.size:
                 buffer.grow()
         elif self.cut:
@@ -144,12 +144,12 @@ class Peer:
                         else memoryview(pending)[sent:])
         return True
 
-    def _count_surplus(self, count: int) -> None:
+    def _count_surplus(self, returned: int, given: int) -> None:
         if not self.surplus:
-            logger.warning("%s: reply() returned %d bytes more than it was "
-                           "given; a client that compares sees a wrong echo",
-                           self, count)
-        self.surplus += count
+            logger.warning("%s: reply() returned %d bytes for %d; a client "
+                           "that compares sees a wrong echo",
+                           self, returned, given)
+        self.surplus += returned - given
 
     def ends(self, reason: str) -> None:
         """Note that the server ends it, and why; the first reason stays."""

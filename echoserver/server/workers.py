@@ -17,7 +17,6 @@ from .child import Child, describe, hear_parent
 from .drain import CUT_TIMEOUT
 from .listening import explain
 from .log import logger
-from .signals import end_soon
 from .system import ignore_callers
 
 __all__ = ["Workers", "serve_in_child"]
@@ -152,7 +151,6 @@ class Workers:
         self.loop.close()
         self._reports.close()
         for child in self._children:
-            end_soon()      # what they were stuck in may be the log
             logger.error("worker %d did not drain and was killed", child.pid)
 
     def _wait(self, seconds: float) -> None:

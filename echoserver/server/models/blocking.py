@@ -1,12 +1,11 @@
 """--model blocking: one connection at a time, as the lesson begins."""
 
-import socket
 import threading
 from time import monotonic, sleep
 from typing import Any, Optional
 
 from ..base import EchoServer
-from ..system import shut_down
+from ..system import unread
 from ..threads import start_thread
 
 __all__ = ["BlockingEchoServer"]
@@ -37,8 +36,9 @@ class BlockingEchoServer(EchoServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._keeper is None:
             self._keeper = start_thread(self._keep_time)
-        if self.drain.began:    # a client of the backlog has no time to ask
-            shut_down(request, socket.SHUT_RD)
+        if self.drain.began and not unread(request):
+            # A client of the backlog has had its time to ask.
+            self.peers.end(self.peers[request], "drain", at_rest=True)
         self._serving.set()
         try:
             self.serve(request, client_address)

@@ -44,9 +44,9 @@ class PinnedEchoServer(EchoServer):
                  **options: Any) -> None:
         if pool_size is not None:
             self.pool_size = pool_size
-        if self.pool_size < 1:
-            raise ValueError("pool_size must be 1 or more, not %r"
-                             % self.pool_size)
+        if not isinstance(self.pool_size, int) or self.pool_size < 1:
+            raise ValueError("pool_size must be a whole number, 1 or more, "
+                             "not %r" % (self.pool_size,))
         # Connections that wait for a worker; idle workers wait for one.
         self.waiting: Any = Queue()
         self._workers: List[threading.Thread] = []

@@ -2,12 +2,14 @@
 
 import mmap
 import socket
+from time import monotonic
 from typing import Any, Dict, Optional
 
 from ..base import EchoServer
 from ..child import Child, hear_parent
 from ..connections import Connections
 from ..handler import Peer
+from ..life import Life
 from ..log import logger
 from ..system import resets_on_close
 
@@ -133,6 +135,8 @@ class ForkingEchoServer(EchoServer):
         self.peers = ChildConnections(SharedPeer, self.wake_handler,
                                       self.turns)
         self.peers[request] = peer
+        self.life = Life(self.loop)     # of this process
+        peer.progress = monotonic()     # the fork has taken its time
         hear_parent(control, lambda grace: self.loop.stop())
         self.serve(request, client_address)
         return 0

@@ -9,6 +9,7 @@ get_request, verify_request, process_request, finish_request, handle_error,
 shutdown_request, close_request.  Each may be overridden.
 """
 
+import contextlib
 import socket
 import socketserver
 import sys
@@ -292,6 +293,8 @@ class EchoServer(socketserver.TCPServer):
         for peer in self.peers.others():
             self.peers.cut(peer, "drain")   # which wakes its handler
             self.close_request(peer.request)
+            with contextlib.suppress(OSError):  # rfile and wfile keep it open
+                socket.close(peer.request.detach())
         own = self.peers.own()
         if own is not None:
             self.peers.end(own, "drain", at_rest=True)

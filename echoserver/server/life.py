@@ -10,6 +10,8 @@ from .loop import Loop
 
 __all__ = ["Life"]
 
+MAX_TIMEOUT = 1e6   # seconds; a thread's join() takes no infinity
+
 
 class Life:
 
@@ -84,6 +86,6 @@ class Life:
                         last_first.callback(step)
                     if self._background not in (None,
                                                 threading.current_thread()):
-                        self._background.join(timeout)
+                        self._background.join(min(timeout, MAX_TIMEOUT))
             finally:
                 self._closer = None

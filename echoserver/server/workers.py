@@ -150,6 +150,7 @@ class Workers:
             child.wait(0)
         self.loop.close()
         self._reports.close()
+        self._report.close()
         for child in self._children:
             logger.error("worker %d did not drain and was killed", child.pid)
 

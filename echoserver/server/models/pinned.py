@@ -9,6 +9,7 @@ from typing import Any, List, Optional, Tuple, Type, TypeVar
 from ..base import EchoServer
 from ..drain import CUT_TIMEOUT
 from ..handler import EchoHandler
+from ..life import MAX_TIMEOUT
 from ..log import logger
 from ..threads import start_thread
 
@@ -85,7 +86,7 @@ class PinnedEchoServer(EchoServer):
                              if self.drain.began else monotonic())
         for worker in self._workers:
             if worker is not threading.current_thread():
-                worker.join(max(end - monotonic(), 0))
+                worker.join(min(max(end - monotonic(), 0), MAX_TIMEOUT))
 
     def has_workers(self) -> bool:
         """Return whether a worker runs, other than the one that asks."""

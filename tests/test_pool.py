@@ -3,20 +3,17 @@ the workers of a pool, and no thread at all."""
 
 import errno
 import os
-import select
 import re
-import subprocess
+import select
 import sys
 import threading
-import unittest
 import weakref
 from unittest import mock
 
 from echoserver import EchoHandler
-from echoserver.server.models import MODELS
 
-from .models import ModelTestCase, dies, replying, waits_for
-from .support import PATIENCE, ROOT, until
+from .models import (MODELS, PATIENCE, ModelTestCase, dies, linux_only,
+                     replying, until, waits_for)
 
 
 class ThreadsTest(ModelTestCase):
@@ -51,30 +48,25 @@ class ThreadsTest(ModelTestCase):
         until(lambda: not any(thread() for thread in seen),
               "threads to be freed")
 
-
-    @unittest.skipUnless(sys.platform.startswith("linux"), "needs /proc")
+    @linux_only
     def test_thread_that_ends_without_memory(self):
         """The process lives on, before Python 3.9.6, too (bpo-44434)."""
-        for model in "threads", "pool":
-            process = self.run_python("-c", """if 1:
-                import os, resource, threading, time
-                from echoserver.server.models import MODELS
-                go = threading.Event()
-                threading.Thread(target=go.wait).start()
-                with MODELS["%s"](("127.0.0.1", 0)):
-                    with open("/proc/self/statm") as f:
-                        pages = int(f.read().split()[0])
-                    resource.setrlimit(resource.RLIMIT_AS, (
-                        pages * resource.getpagesize(),
-                        resource.RLIM_INFINITY))
-                    go.set()
-                end = time.monotonic() + %d
-                while (len(os.listdir("/proc/self/task")) > 1
-                       and time.monotonic() < end):
-                    pass
-                """ % (model, PATIENCE))
-            err = process.communicate(timeout=2 * PATIENCE)[1]
-            self.assertEqual((process.returncode, err), (0, b""))
+        self.assertEqual(self.outcome(self.run_python("-c", """if 1:
+            import os, resource, threading, time
+            from echoserver.server.models import MODELS
+            go = threading.Event()
+            threading.Thread(target=go.wait).start()
+            with MODELS["pool"](("127.0.0.1", 0)):
+                with open("/proc/self/statm") as f:
+                    pages = int(f.read().split()[0])
+                resource.setrlimit(resource.RLIMIT_AS, (
+                    pages * resource.getpagesize(), resource.RLIM_INFINITY))
+                go.set()
+            end = time.monotonic() + %d
+            while (len(os.listdir("/proc/self/task")) > 1
+                   and time.monotonic() < end):
+                pass
+            """ % PATIENCE)), (0, []))
 
 
 class PoolTest(ModelTestCase):
@@ -82,18 +74,15 @@ class PoolTest(ModelTestCase):
     server_class = MODELS["pool"]
 
     def test_pool_size(self):
-        """It is the number of threads, whatever the connections are."""
-        before = threading.active_count()
-        server = self.serve(pool_size=3)
-        for _ in range(10):
-            self.client(server)
-        self.assertEqual(threading.active_count(), before + 3 + 1)
-
-    def test_pool_size_without_sense(self):
-        """A pool without workers is refused."""
-        for size in 0, -1:
-            with self.assertRaisesRegex(ValueError, "pool_size"):
-                self.serve(pool_size=size)
+        """It is the number of threads, whatever the connections are; a model
+        without threads has the loop's own."""
+        for name, options, count in (("pool", {"pool_size": 3}, 4),
+                                     ("events", {}, 1)):
+            before = threading.active_count()
+            server = self.serve(cls=MODELS[name], **options)
+            for _ in range(5):
+                self.client(server)
+            self.assertEqual(threading.active_count(), before + count)
 
     def test_pool_that_cannot_start(self):
         """It says how far it came, and leaves no thread."""
@@ -115,21 +104,19 @@ class PoolTest(ModelTestCase):
             server = self.serve(replying(dies(KeyboardInterrupt())),
                                 cls=MODELS[name], pool_size=1)
             for _ in range(2):
-                s = self.connect(server.server_address)
-                s.sendall(b"die")
-                self.ends(s, "reset")
+                self.ends(self.asking(server, b"die"), "reset")
             self.answers(server)
         self.assertEqual(len(self.log("^KeyboardInterrupt")), 4)
 
     def test_workers_that_are_stuck(self):
         """server_close() has one deadline for all of them."""
         go, waits = threading.Event(), []
-        server = self.serve(replying(waits_for(go)), pool_size=8, grace=0)
+        server = self.serve(replying(waits_for(go)), pool_size=3, grace=0)
         self.addCleanup(go.set)
-        for _ in range(8):
-            self.connect(server.server_address).sendall(b"hello")
+        for _ in range(3):
+            self.asking(server)
         until(lambda: sum(peer.bytes_in > 0 for peer in
-                          server.peers.copy().values()) == 8, "the workers")
+                          server.peers.copy().values()) == 3, "the workers")
         real = threading.Thread.join
 
         def join(thread, timeout=None):
@@ -140,8 +127,8 @@ class PoolTest(ModelTestCase):
                 mock.patch("echoserver.server.models.pinned.CUT_TIMEOUT", 0.05), \
                 mock.patch.object(threading.Thread, "join", join):
             server.server_close()
-        bounded = [wait for wait in waits if wait is not None]
-        self.assertEqual(bounded[-7:], [0] * 7)
+        self.assertEqual(waits[-2:], [0, 0])
+        go.set()
 
     def parking(self, happens):
         """Return a server, of one worker, that calls happens() when it parks
@@ -185,70 +172,52 @@ class PoolTest(ModelTestCase):
         self.answers(server)
 
 
-class EventsTest(ModelTestCase):
+@linux_only
+class CostTest(ModelTestCase):
+    """What a server program of the model without threads takes."""
 
-    server_class = MODELS["events"]
-
-    def test_no_thread(self):
-        """The loop's own is the only one."""
-        before = threading.active_count()
-        server = self.serve()
-        for _ in range(10):
-            self.client(server)
-        self.assertEqual(threading.active_count(), before + 1)
-
-    def start(self, *command):
-        """Start a server program without the flags that cost memory; return
-        its process and its address."""
-        process = subprocess.Popen(
-            [sys.executable, "-S"] + list(command), cwd=ROOT, bufsize=0,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE)
-        self.addCleanup(self._end, process)
+    def start(self, files):
+        """Start it without the flags that cost memory."""
+        process = self.run_command(
+            [sys.executable, "-S", "-c", """if 1:
+            import resource, runpy, sys
+            from echoserver.server.acceptor import Acceptor
+            Acceptor.pause = 0.1
+            resource.setrlimit(resource.RLIMIT_NOFILE, (%d, %d))
+            sys.argv[1:] = ["0", "--model", "events"]
+            runpy.run_module("echoserver", run_name="__main__")
+            """ % (files, files)], bufsize=0)
         return process, self.ready(process)
 
     def proc(self, process, name):
         """Return a text of the /proc system about process."""
-        try:
-            with open("/proc/%d/%s" % (process.pid, name)) as f:
-                return f.read()
-        except OSError as error:
-            self.skipTest("needs /proc: %s" % error)
+        with open("/proc/%d/%s" % (process.pid, name)) as f:
+            return f.read()
 
     def test_memory(self):
         """An idle connection costs less than 3 KiB."""
-        server, address = self.start("-m", "echoserver", "0", "-m", "events")
+        server, address = self.start(600)
 
         def resident():
             return int(re.search(r"VmRSS:\s+(\d+)",
                                  self.proc(server, "status")).group(1))
 
         for _ in range(100):
-            self.asks(self.connect(address))
+            self.client(address)
         before = resident()
-        crowd = [self.connect(address) for _ in range(500)]
-        for s in crowd:
-            self.asks(s)
-        self.assertLess((resident() - before) / len(crowd), 3)
+        for _ in range(400):
+            self.client(address)
+        self.assertLess((resident() - before) / 400, 3)
 
     def test_out_of_descriptors(self):
         """The rest waits, without a spin, and is served when it can be."""
-        server, address = self.start("-c", """if 1:
-            import resource, runpy, sys
-            from echoserver.server.acceptor import Acceptor
-            Acceptor.pause = 0.1
-            resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))
-            sys.argv[1:] = ["0", "--model", "events", "--idle-timeout", "0"]
-            runpy.run_module("echoserver", run_name="__main__")
-            """)
+        server, address = self.start(24)
 
         def used():
             fields = self.proc(server, "stat").split()
             return sum(map(int, fields[13:15])) / os.sysconf("SC_CLK_TCK")
 
-        crowd = [self.connect(address) for _ in range(30)]
-        for s in crowd:
-            s.sendall(b"hello")
+        crowd = [self.asking(address) for _ in range(30)]
         while b"cannot accept" not in self.read_line(server.stderr):
             pass
         before = used()
@@ -257,7 +226,3 @@ class EventsTest(ModelTestCase):
             s.close()
         # a spin takes a CPU; the pauses of a second take a hundredth of one
         self.assertLess(used() - before, 0.5)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -4,21 +4,11 @@ import os
 import signal
 import socket
 import threading
-import unittest
 
 from echoserver import EchoHandler
-from echoserver.server.models import MODELS
 
-from .models import ModelTestCase, needs_fork
-from .support import PATIENCE, children, until
-
-
-class Number(EchoHandler):
-    """A handler that says which process it is in."""
-
-    @staticmethod
-    def reply(data):
-        return b"%5d" % os.getpid()
+from .models import (MODELS, PATIENCE, ModelTestCase, children, needs_fork,
+                     replying, until)
 
 
 @needs_fork
@@ -27,31 +17,36 @@ class ChildrenTest(ModelTestCase):
     server_class = MODELS.get("processes")
 
     def child(self, server):
-        """Return a connection and the number of the process that serves it."""
-        s = self.connect(server.server_address)
-        s.sendall(b"hello")
+        """Return a connection and the number of the process that serves it,
+        which says it."""
+        s = self.asking(server)
         return s, int(s.recv(100))
 
-    def test_process_of_its_own(self):
-        """Every connection has one."""
-        server = self.serve(Number)
-        numbers = {self.child(server)[1] for _ in range(5)}
-        self.assertEqual(len(numbers - {os.getpid()}), 5)
+    def numbered(self):
+        return self.serve(replying(lambda data: b"%5d" % os.getpid()))
 
-    def test_children_ignore_the_terminal(self):
-        """Ctrl-C reaches all processes; the parent decides."""
-        server = self.serve(Number)
+    def test_process_of_its_own(self):
+        """Every connection has one, which is reaped when it has ended, while
+        others are served."""
+        server = self.numbered()
+        clients = [self.child(server) for _ in range(4)]
+        self.assertEqual(len({number for _, number in clients}
+                             - {os.getpid(), server.child.pid}), 4)
+        for s, _ in clients[1:]:
+            s.close()
+        until(lambda: children(server.child.pid) == [str(clients[0][1])],
+              "children to be reaped")
+
+    def test_child_and_signals(self):
+        """Ctrl-C reaches all processes, and the parent decides; one that is
+        killed resets its connection, and the server lives on."""
+        server = self.numbered()
         s, number = self.child(server)
         os.kill(number, signal.SIGINT)
         s.sendall(b"hello")
         self.assertEqual(int(s.recv(100)), number)
-
-    def test_child_that_is_killed(self):
-        """Its connection ends with an error, and the server lives on."""
-        server = self.serve(Number)
-        s, number = self.child(server)
         os.kill(number, signal.SIGKILL)
-        self.assertEqual(self.rest(s)[0], b"")
+        self.ends(s, "reset")
         self.assertRegex(self.logged_end(s), "error after")
         self.child(server)
 
@@ -63,8 +58,7 @@ class ChildrenTest(ModelTestCase):
                 self.request.sendall(b"HA")
                 os._exit(0)
 
-        s = self.connect(self.serve(Leaving).server_address)
-        s.sendall(b"hallo")
+        s = self.asking(self.serve(Leaving))
         self.assertEqual(self.rest(s)[1], "reset")
         self.assertRegex(self.logged_end(s), "error after")
 
@@ -79,18 +73,6 @@ class ChildrenTest(ModelTestCase):
             self.ends(s)
             self.assertRegex(self.logged_end(s), " %d bytes in" % size)
 
-    def test_no_zombie(self):
-        """A child that has ended is reaped while others are served."""
-        server, address = self.start_server("-m", "processes")
-        with self.connect(address) as other:
-            self.asks(other)
-            for _ in range(3):
-                with self.connect(address) as s:
-                    self.asks(s)
-            until(lambda: len(children(server.pid)) == 1,
-                  "children to be reaped")
-            self.asks(other)
-
     def test_shutdown_in_a_child(self):
         """It does not hang, since that loop is not in this process."""
         class Last(EchoHandler):
@@ -103,32 +85,28 @@ class ChildrenTest(ModelTestCase):
                 if not call.is_alive():
                     self.request.sendall(data.upper())
 
-        self.asks(self.connect(self.serve(Last).server_address))
+        self.answers(self.serve(Last))
 
-    def test_children_of_others_are_not_reaped(self):
-        """Their exit status stays for who started them."""
+    def test_stopped_parent(self):
+        """The client of a child does not wait for it."""
+        server = self.serve()
+        s = self.client(server)
+        os.kill(server.child.pid, signal.SIGSTOP)
+        s.sendall(b"bye")
+        s.shutdown(socket.SHUT_WR)
+        self.ends(s, data=b"BYE")
+        os.kill(server.child.pid, signal.SIGCONT)
+
+    def test_children_of_others(self):
+        """They are not reaped: their exit status stays for who started
+        them."""
         number = os.fork()
         if not number:
             os._exit(7)
         # ended, and not reaped by this look
         os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)
         server = self.make()
-        s = self.connect(server.server_address)
-        s.sendall(b"hello")
+        s = self.asking(server)
         server.server_close()
         self.ends(s, data=b"HELLO")
         self.assertEqual(os.waitpid(number, 0)[1], 7 << 8)
-
-    def test_signal_to_all_processes(self):
-        """Children leave their end to the parent, which drains."""
-        server, address = self.start_server("-m", "processes",
-                                            start_new_session=True)
-        s = self.connect(address)
-        self.asks(s)
-        os.killpg(server.pid, signal.SIGTERM)
-        self.ends(s)
-        self.assertEqual(server.wait(PATIENCE), 0)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -11,9 +11,9 @@ unchanged.
 - All of them run with ThreadingEchoServer for ThreadingTCPServer,
   ForkingEchoServer for ForkingTCPServer, and BlockingEchoServer for TCPServer.
 - Each other model then stands in for TCPServer, in the tests that do not take
-  for granted that a connection is served in the thread that accepts it.  A model
-  that refuses a handler with a handle() of its own is given EchoHandler for
-  StreamRequestHandler, and runs what needs no other.
+  for granted that a connection is served in the thread that accepts it.  The
+  model events, which refuses a handler with a handle() of its own, is given
+  EchoHandler for StreamRequestHandler, and runs what needs no other.
 
 It is no part of "python3 -m unittest": scripts/check.py runs it.
 """
@@ -133,16 +133,6 @@ def add_test(module):
         test_not_handled_elsewhere
 
 
-def takes_any_handler(model):
-    """Whether a model serves with handlers that have a handle() of their
-    own."""
-    try:
-        with model(("127.0.0.1", 0), socketserver.StreamRequestHandler):
-            return True
-    except TypeError:
-        return False
-
-
 def groups():
     """Yield every group of tests."""
     names = {"TCPServer": BlockingEchoServer,
@@ -155,7 +145,7 @@ def groups():
             continue  # it serves in the thread that accepts, as tried above
         names = {"TCPServer": model, "ThreadingMixIn": NoMixIn}
         wanted = OF_ANY_MODEL
-        if not takes_any_handler(model):
+        if title == "events":
             names["StreamRequestHandler"] = EchoHandler
             wanted = wanted - OF_OTHER_HANDLERS
         if title == "processes":

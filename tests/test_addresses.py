@@ -2,10 +2,8 @@
 
 import errno
 import gc
-import os
 import socket
 import socketserver
-import sys
 import unittest
 import warnings
 from unittest import mock
@@ -54,20 +52,6 @@ class AddressTest(ModelTestCase):
         server.server_close()
         self.ends(s)
         self.answers(self.serve(address=server.server_address))
-
-    def test_reuse_of_an_address(self):
-        """A port is never shared: reuse-port off, and exclusive on Windows,
-        where SO_REUSEADDR lets a second server take it (bpo-41135)."""
-        with mock.patch.object(socket, "SO_EXCLUSIVEADDRUSE",
-                               socket.SO_KEEPALIVE, create=True):
-            server = self.make()
-        for name, expected in (
-                ("SO_REUSEADDR", os.name == "posix"
-                 and sys.platform != "cygwin"),
-                ("SO_REUSEPORT", False), ("SO_KEEPALIVE", True)):
-            if hasattr(socket, name):
-                self.assertEqual(bool(server.socket.getsockopt(
-                    socket.SOL_SOCKET, getattr(socket, name))), expected)
 
     def test_name(self):
         """It works on both ends, whatever it resolves to."""

@@ -1,7 +1,6 @@
 """The end of a server: what has arrived is answered, what is cut is reset,
 and it takes no longer than the grace."""
 
-import math
 import os
 import signal
 import socket
@@ -108,7 +107,8 @@ class Drain:
         s.sendall(stream(300000))
         self.assertEqual(s.recv(1), stream(1).upper())
         closing = self.in_thread(server.server_close)
-        until(server.is_ending, "the drain")
+        if self.here:
+            until(server.is_ending, "the drain")
         self.ends(s, data=stream(300000)[1:].upper())
         self.ended(closing)
 
@@ -178,14 +178,6 @@ class CutTest(ModelTestCase):
                  if word.isdigit()]
         self.assertLess(moved[1], moved[0])
         self.assertEqual(server.cut_short, 1)
-
-    def test_connection_that_was_cut_as_idle(self):
-        """Its reply was not cut by the drain, which is clean."""
-        server = self.serve(idle_timeout=0.05)
-        s, _ = self.stuff(server)
-        self.assertRegex(self.logged_end(s), "idle after")
-        server.server_close()
-        self.assertEqual(server.cut_short, 0)
 
     def test_handler_that_is_stuck_in_sendall(self):
         """One with its own handle() leaves in time, too: the drain's cut is
@@ -267,7 +259,7 @@ class ForkedDrainTest(ModelTestCase):
 
     def test_grace_without_end(self):
         """Infinity is a grace, for a server in another process, too."""
-        server = self.serve(grace=math.inf)
+        server = self.serve(grace=float("inf"))
         self.client(server)
         server.server_close()
 
@@ -285,8 +277,8 @@ class AdoptedTest(ModelTestCase):
                 listener.listen(5)
                 listener.settimeout(PATIENCE)
 
-                def options(s=listener):
-                    return [s.getsockopt(socket.SOL_SOCKET, option, 16)
+                def options():
+                    return [listener.getsockopt(socket.SOL_SOCKET, option, 16)
                             for option in (
                                 socket.SO_LINGER, socket.SO_RCVTIMEO,
                                 socket.SO_SNDTIMEO, socket.SO_KEEPALIVE)]
@@ -297,8 +289,7 @@ class AdoptedTest(ModelTestCase):
                 self.in_background(server)
                 self.client(server)
                 self.assertEqual(options(), before)
-                linger = options(self.peer(server).request)[0]
-                self.assertEqual((linger[0], any(linger[4:])), (1, False))
+                self.assertTrue(resets_on_close(self.peer(server).request))
                 server.stop()
                 until(lambda: not server.loop.is_running(), "the loop to end")
                 waiting = [self.connect(listener.getsockname())]

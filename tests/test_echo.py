@@ -39,16 +39,6 @@ class Echo:
             s.sendall(bytes([c]))
         self.assertEqual(self.receive(s, 200), stream(200).upper())
 
-    def test_clients_at_once(self):
-        """All are connected, then all ask, then each gets its own reply."""
-        server = self.serve()
-        clients = [self.connect(server.server_address) for _ in range(40)]
-        for number, s in enumerate(clients):
-            s.sendall(b"client %d" % number)
-            s.shutdown(socket.SHUT_WR)
-        for number, s in enumerate(clients):
-            self.ends(s, data=b"CLIENT %d" % number)
-
     def test_slow_reader(self):
         """A reply that does not fit is finished when it does, and meanwhile
         others are answered."""

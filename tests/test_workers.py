@@ -5,13 +5,11 @@ import os
 import re
 import select
 import signal
+import sys
 import unittest
 from unittest import mock
 
-from echoserver.server.child import describe
-
-from .models import (MODELS, PATIENCE, ModelTestCase, children, needs_fork,
-                     until)
+from .models import MODELS, ModelTestCase, children, needs_fork, until
 
 # A worker is started again at once; and what fork() does, or a worker before
 # it serves, in the %s.
@@ -151,7 +149,7 @@ EchoHandler.reply = staticmethod(lambda data: b"%8d" % os.getpid())""")
         process = self.start("-m", "threads", "--workers", "3", "-c", "7")
         address = self.ready(process)
         if (hasattr(os, "sched_getaffinity")
-                and getattr(os.sys, "_is_gil_enabled", lambda: True)()):
+                and getattr(sys, "_is_gil_enabled", lambda: True)()):
             cpus = [os.sched_getaffinity(int(pid))
                     for pid in children(process.pid)]
             self.assertEqual([len(found) for found in cpus], [1] * 3)
@@ -193,8 +191,3 @@ workers.CUT_TIMEOUT = 0.05""")
         self.assertEqual(status, 1)
         self.assertIn("ERROR worker %s did not drain and was killed" % pid,
                       "\n".join(lines))
-
-    def test_words_for_an_end(self):
-        """A signal and an exit status are told apart."""
-        self.assertEqual(describe(9), "was ended by signal 9")
-        self.assertEqual(describe(1 << 8), "ended with exit status 1")

@@ -1,10 +1,12 @@
 """What one model has and the others have not: threads that are used again,
-the workers of a pool, and no thread at all."""
+the workers of a pool, a process for each connection, and no thread at all."""
 
 import errno
 import os
 import re
 import select
+import signal
+import socket
 import sys
 import threading
 import weakref
@@ -12,8 +14,8 @@ from unittest import mock
 
 from echoserver import EchoHandler
 
-from .models import (MODELS, PATIENCE, ModelTestCase, dies, linux_only,
-                     replying, until, waits_for)
+from .models import (MODELS, PATIENCE, ModelTestCase, children, linux_only,
+                     needs_fork, replying, until, waits_for)
 
 
 class ThreadsTest(ModelTestCase):
@@ -98,16 +100,6 @@ class PoolTest(ModelTestCase):
             with self.assertRaisesRegex(OSError, "started 2 of 5"):
                 self.server_class(("127.0.0.1", 0), pool_size=5)
 
-    def test_worker_that_goes_on(self):
-        """Whatever a handler raises: its connection ends, no worker does."""
-        for name in "pinned", "pool":
-            server = self.serve(replying(dies(KeyboardInterrupt())),
-                                cls=MODELS[name], pool_size=1)
-            for _ in range(2):
-                self.ends(self.asking(server, b"die"), "reset")
-            self.answers(server)
-        self.assertEqual(len(self.log("^KeyboardInterrupt")), 4)
-
     def test_workers_that_are_stuck(self):
         """server_close() has one deadline for all of them."""
         go, waits = threading.Event(), []
@@ -172,6 +164,107 @@ class PoolTest(ModelTestCase):
         self.answers(server)
 
 
+@needs_fork
+class ChildrenTest(ModelTestCase):
+
+    server_class = MODELS.get("processes")
+
+    def child(self, server):
+        """Return a connection and the number of the process that serves it,
+        which says it."""
+        s = self.asking(server)
+        return s, int(s.recv(100))
+
+    def numbered(self):
+        return self.serve(replying(lambda data: b"%5d" % os.getpid()))
+
+    def test_process_of_its_own(self):
+        """Every connection has one, which is reaped when it has ended, while
+        others are served."""
+        server = self.numbered()
+        clients = [self.child(server) for _ in range(4)]
+        self.assertEqual(len({number for _, number in clients}
+                             - {os.getpid(), server.child.pid}), 4)
+        for s, _ in clients[1:]:
+            s.close()
+        until(lambda: children(server.child.pid) == [str(clients[0][1])],
+              "children to be reaped")
+
+    def test_child_and_signals(self):
+        """Ctrl-C reaches all processes, and the parent decides; one that is
+        killed resets its connection, and the server lives on."""
+        server = self.numbered()
+        s, number = self.child(server)
+        os.kill(number, signal.SIGINT)
+        s.sendall(b"hello")
+        self.assertEqual(int(s.recv(100)), number)
+        os.kill(number, signal.SIGKILL)
+        self.ends(s, "reset")
+        self.assertRegex(self.logged_end(s), "error after")
+        self.child(server)
+
+    def test_child_that_exits(self):
+        """However it does: the end is no end of a whole reply."""
+        class Leaving(EchoHandler):
+            def handle(self):
+                self.request.recv(10)
+                self.request.sendall(b"HA")
+                os._exit(0)
+
+        s = self.asking(self.serve(Leaving))
+        self.assertEqual(self.rest(s)[1], "reset")
+        self.assertRegex(self.logged_end(s), "error after")
+
+    def test_two_servers(self):
+        """Of one process, each with figures of its own."""
+        self.server_class.peer_class(None, None)    # takes memory, too
+        servers = [self.serve(), self.serve()]
+        clients = [self.client(server, b"a" * size) for server, size
+                   in zip(servers, (10, 1000))]
+        for s, size in zip(clients, (10, 1000)):
+            s.shutdown(socket.SHUT_WR)
+            self.ends(s)
+            self.assertRegex(self.logged_end(s), " %d bytes in" % size)
+
+    def test_shutdown_in_a_child(self):
+        """It does not hang, since that loop is not in this process."""
+        class Last(EchoHandler):
+            def handle(self):
+                data = self.request.recv(5)
+                call = threading.Thread(target=self.server.shutdown,
+                                        daemon=True)
+                call.start()
+                call.join(PATIENCE)
+                if not call.is_alive():
+                    self.request.sendall(data.upper())
+
+        self.answers(self.serve(Last))
+
+    def test_stopped_parent(self):
+        """The client of a child does not wait for it."""
+        server = self.serve()
+        s = self.client(server)
+        os.kill(server.child.pid, signal.SIGSTOP)
+        s.sendall(b"bye")
+        s.shutdown(socket.SHUT_WR)
+        self.ends(s, data=b"BYE")
+        os.kill(server.child.pid, signal.SIGCONT)
+
+    def test_children_of_others(self):
+        """They are not reaped: their exit status stays for who started
+        them."""
+        number = os.fork()
+        if not number:
+            os._exit(7)
+        # ended, and not reaped by this look
+        os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)
+        server = self.make()
+        s = self.asking(server)
+        server.server_close()
+        self.ends(s, data=b"HELLO")
+        self.assertEqual(os.waitpid(number, 0)[1], 7 << 8)
+
+
 @linux_only
 class CostTest(ModelTestCase):
     """What a server program of the model without threads takes."""
@@ -189,18 +282,13 @@ class CostTest(ModelTestCase):
             """ % (files, files)], bufsize=0)
         return process, self.ready(process)
 
-    def proc(self, process, name):
-        """Return a text of the /proc system about process."""
-        with open("/proc/%d/%s" % (process.pid, name)) as f:
-            return f.read()
-
     def test_memory(self):
         """An idle connection costs less than 3 KiB."""
         server, address = self.start(600)
 
         def resident():
-            return int(re.search(r"VmRSS:\s+(\d+)",
-                                 self.proc(server, "status")).group(1))
+            with open("/proc/%d/status" % server.pid) as f:
+                return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
 
         for _ in range(100):
             self.client(address)
@@ -214,8 +302,9 @@ class CostTest(ModelTestCase):
         server, address = self.start(24)
 
         def used():
-            fields = self.proc(server, "stat").split()
-            return sum(map(int, fields[13:15])) / os.sysconf("SC_CLK_TCK")
+            with open("/proc/%d/stat" % server.pid) as f:
+                ticks = f.read().split()[13:15]
+            return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
         crowd = [self.asking(address) for _ in range(30)]
         while b"cannot accept" not in self.read_line(server.stderr):

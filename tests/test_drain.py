@@ -11,10 +11,11 @@ from unittest import mock
 from echoserver import EchoHandler
 from echoserver.server import drain
 from echoserver.server.models import pinned
-from echoserver.server.system import resets_on_close
+from echoserver.server.system import ignore_callers, resets_on_close
 
-from .models import (MODELS, PATIENCE, ModelTestCase, every_model, needs_fork,
-                     needs_ipv6, replying, stream, until, waits_for)
+from .models import (MODELS, PATIENCE, ModelTestCase, every_model, linux_only,
+                     needs_fork, needs_ipv6, replying, stream, until,
+                     waits_for)
 
 
 @every_model
@@ -22,9 +23,10 @@ class Drain:
 
     def test_drain(self):
         """All that had arrived is answered, nobody waits for who says nothing
-        (bpo-31233), and all see the end of the stream."""
+        (bpo-31233), however long the grace is, and all see the end of the
+        stream."""
         self.needs(5)
-        server = self.serve(grace=10 * PATIENCE)
+        server = self.serve(grace=10 * PATIENCE if self.here else 1e300)
         clients = [self.client(server) for _ in range(3)]
         idle = [self.connect(server.server_address), self.client(server)]
         for s in clients:
@@ -257,20 +259,28 @@ class ForkedDrainTest(ModelTestCase):
         self.assertRegex(self.logged_end(s), "drain after")
         self.assertEqual(server.cut_short, 1)
 
-    def test_grace_without_end(self):
-        """Infinity is a grace, for a server in another process, too."""
-        server = self.serve(grace=float("inf"))
-        self.client(server)
-        server.server_close()
 
+class ListenerTest(ModelTestCase):
 
-class AdoptedTest(ModelTestCase):
-    """A listener that others use after the server, in every model."""
+    @linux_only
+    def test_callers_that_are_ignored(self):
+        """They are neither accepted nor refused; who called before is."""
+        with socket.socket() as listener, socket.socket() as late:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(5)
+            early = self.asking(listener.getsockname())
+            ignore_callers(listener)
+            late.settimeout(0.1)
+            with self.assertRaises(socket.timeout):
+                late.connect(listener.getsockname())
+            with listener.accept()[0] as accepted:
+                self.assertEqual(accepted.getpeername(), early.getsockname())
+                self.assertEqual(self.receive(accepted, 5), b"hello")
 
     def test_adopted_listener(self):
-        """It keeps none of our options and is not made deaf, and who waits is
-        left to the next server; our own connections end in a reset unless
-        their reply is whole."""
+        """One that others use after the server, in every model, keeps none of
+        our options and is not made deaf; who waits is left to the next
+        server; and our own connections are set to end in a reset."""
         for name in set(MODELS) - {"processes"}:
             with self.subTest(name), socket.socket() as listener:
                 listener.bind(("127.0.0.1", 0))

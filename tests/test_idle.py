@@ -4,7 +4,6 @@ And the decisions of it and of the drain, with the time passed in."""
 import select
 import socket
 import threading
-import time
 import unittest
 
 from echoserver import BlockingEchoServer, EchoHandler
@@ -35,9 +34,8 @@ class Idle:
         total = self.fill(mute)
         self.asks(talker)
         self.asks(silent)
-        ended, deadline = set(), time.monotonic() + PATIENCE
+        ended = set()
         while len(ended) < 2:
-            self.assertLess(time.monotonic(), deadline)
             if select.select([silent], [], [], 0.02)[0]:
                 ended.add(silent)
             self.asks(talker)

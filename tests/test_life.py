@@ -13,8 +13,7 @@ import unittest
 from unittest import mock
 
 from echoserver import (BlockingEchoServer, EchoHandler, EchoServer,
-                        ForkingEchoServer, SelectorEchoServer,
-                        ThreadingEchoServer)
+                        SelectorEchoServer, ThreadingEchoServer)
 import echoserver.server.base
 
 from .models import (MODELS, PATIENCE, ModelTestCase, every_model, logger,
@@ -52,12 +51,6 @@ class Life:
             end()
             server.serve_forever()
         self.answers(self.in_background(server))
-
-    def test_serve_after_the_end(self):
-        """It returns at once, which is no error."""
-        server = self.make()
-        server.server_close()
-        server.serve_forever()
 
     def test_stop_twice(self):
         """The second time changes nothing, and too late is no error."""
@@ -369,16 +362,12 @@ class StartTest(ModelTestCase):
                  lambda: MODELS["pinned"].start(pool_size=0))] + [
                 (ValueError, name, lambda name=name, value=value: start(
                     **{name: value})) for name in self.OPTIONS
-                for value in (-1, -0.5, float("nan"))]:
-            with self.subTest(sentence):
-                with self.assertRaisesRegex(error, sentence):
-                    call()
-
-    @needs_fork
-    def test_start_of_a_model_that_forks(self):
-        """Its children would inherit the sockets of its caller."""
-        with self.assertRaisesRegex(RuntimeError, "a process of its own"):
-            ForkingEchoServer.start()
+                for value in (-1, -0.5, float("nan"))] + [
+                (RuntimeError, "a process of its own", cls.start)
+                for name, cls in MODELS.items() if name == "processes"]:
+            with self.subTest(sentence), \
+                    self.assertRaisesRegex(error, sentence):
+                call()
 
 
 class PublicNamesTest(unittest.TestCase):

@@ -13,6 +13,7 @@ import weakref
 from unittest import mock
 
 from echoserver import EchoHandler
+from echoserver.server.models import pinned
 
 from .models import (MODELS, PATIENCE, ModelTestCase, children, linux_only,
                      needs_fork, replying, until, waits_for)
@@ -116,7 +117,7 @@ class PoolTest(ModelTestCase):
             real(thread, timeout)
 
         with mock.patch("echoserver.server.drain.CUT_TIMEOUT", 0.05), \
-                mock.patch("echoserver.server.models.pinned.CUT_TIMEOUT", 0.05), \
+                mock.patch.object(pinned, "CUT_TIMEOUT", 0.05), \
                 mock.patch.object(threading.Thread, "join", join):
             server.server_close()
         self.assertEqual(waits[-2:], [0, 0])

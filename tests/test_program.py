@@ -140,14 +140,9 @@ class UsageTest(unittest.TestCase):
                 for word in words:
                     self.assertIn(word, line)
 
-    def test_version(self):
-        """The version is the package's."""
-        self.assertEqual(self.exits(0, "--version"),
-                         "echoserver %s\n" % echoserver.__version__)
-
     def test_help(self):
         """Each flag is in it, and the defaults; and how the programs are
-        called here."""
+        called here.  The version is the package's."""
         flags = [flag for action in arguments.make_parser()._actions
                  for flag in action.option_strings]
         for name, usage, client in (
@@ -163,6 +158,8 @@ class UsageTest(unittest.TestCase):
                     "upper case", "exit status"]:
                 self.assertIn(word, text)
             self.assertLessEqual(max(map(len, text.splitlines())), 80)
+        self.assertEqual(self.exits(0, "--version"),
+                         "echoserver %s\n" % echoserver.__version__)
 
     def test_arguments(self):
         """An address is said as to the client, or with flags."""

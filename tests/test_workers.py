@@ -9,6 +9,8 @@ import sys
 import unittest
 from unittest import mock
 
+from echoserver.server import workers
+
 from .models import MODELS, ModelTestCase, children, needs_fork, until
 
 # A worker is started again at once; and what fork() does, or a worker before
@@ -169,6 +171,18 @@ EchoHandler.reply = staticmethod(lambda data: b"%8d" % os.getpid())""")
         log = "\n".join(lines)
         self.assertEqual((status, log.count("ERROR"),
                           log.count("INFO served")), (0, 0, 3), log)
+
+    def test_stop(self):
+        """Callers are ignored from then on, unless others serve after us."""
+        for adopted in False, True:
+            server = self.make()
+            server.adopted = adopted
+            group = workers.Workers(server, None, 0, None)
+            with mock.patch.object(workers, "ignore_callers") as ignore:
+                group.stop()
+            group.serve_forever()
+            group.server_close()
+            self.assertEqual(ignore.called, not adopted)
 
     def test_worker_that_is_stuck(self):
         """It is killed when the drain is over, which the log tells, and the

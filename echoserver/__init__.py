@@ -27,8 +27,8 @@ if TYPE_CHECKING:
         BlockingEchoServer, ForkingEchoServer, PinnedEchoServer,
         SelectorEchoServer, ThreadingEchoServer, ThreadPoolEchoServer)
 
-__all__ = ["BlockingEchoServer", "Connection", "ConnectionPool", "EchoHandler", "EchoServer",
-           "PinnedEchoServer", "PoolClosed", "PoolTimeout",
+__all__ = ["BlockingEchoServer", "Connection", "ConnectionPool", "EchoHandler",
+           "EchoServer", "PinnedEchoServer", "PoolClosed", "PoolTimeout",
            "SelectorEchoServer", "ThreadingEchoServer", "WrongEcho"]
 
 if hasattr(os, "fork"):
@@ -36,7 +36,7 @@ if hasattr(os, "fork"):
 if hasattr(select, "epoll"):
     __all__.append("ThreadPoolEchoServer")
 
-__version__ = "1.1.0"
+__version__ = "1.2.0"
 
 _HOMES = {
     "client.connection": ["Connection"],

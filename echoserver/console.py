@@ -1,12 +1,22 @@
 """What both programs do with the streams that they were started with."""
 
+import contextlib
 import io
+import math
 import os
 import selectors
+import signal
 import sys
 from typing import Any, cast
 
-__all__ = ["discard_output", "make_output_wait"]
+resource: Any = None
+try:
+    import resource
+except ImportError:     # Windows
+    pass
+
+__all__ = ["WaitingFile", "allow_descriptors", "die", "discard_output",
+           "make_output_wait"]
 
 # poll() needs no descriptor of its own, and takes those above 1023.
 _Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
@@ -60,3 +70,34 @@ def discard_output() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)
+
+
+def allow_descriptors(count: int) -> float:
+    """Raise the limit of open descriptors to count, or as far as the system
+    allows, 0 for that far; return the limit then.
+
+    Many systems start processes with a limit of 1,024 (256 on macOS) that they
+    may raise themselves, up to a hard limit.
+    """
+    if resource is None:
+        return math.inf
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = (math.inf if limit == resource.RLIM_INFINITY else limit
+                  for limit in limits)
+    wanted = min(count or hard, hard)
+    if soft < wanted < math.inf:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, limits[1]))
+            return wanted
+    return soft
+
+
+def die(number: int, frame: Any = None) -> None:
+    """End this process by a signal, as its default action does.
+
+    Process 1 of a container has no default actions: it exits with the status
+    that a shell would show.
+    """
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)

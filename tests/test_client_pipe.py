@@ -1,5 +1,6 @@
 """The client program as a filter."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -22,10 +23,6 @@ class PipeTests(ClientTestCase):
         data = bytes(range(256)) * 3
         self.assertEqual(self.pipe(data, *self.play(peers.echo)),
                          (0, data.upper(), []))
-
-    def test_nothing(self):
-        """No input is answered by no output."""
-        self.assertEqual(self.pipe(b"", *self.play(peers.echo)), (0, b"", []))
 
     def test_large(self):
         """More than all buffers hold passes."""
@@ -83,6 +80,30 @@ class PipeTests(ClientTestCase):
         self.assertEqual(code, 1)
         self.assertIn(out, (b"", b"ONE\n"))     # a reset may overtake it
         self.assertRegex(err[0], "^(RESET|CLOSED) ")
+
+    def test_wrong_echo(self):
+        """All that was right before it is written."""
+        data = b"a" * 300000
+
+        def script(connection):
+            reply = bytearray(peers.take(connection, len(data)).upper())
+            reply[250000] = 0
+            connection.sendall(reply)
+            peers.mute(connection)
+        code, out, err = self.pipe(data, *self.play(script))
+        self.assertEqual((code, len(err)), (3, 1))
+        self.assertTrue(out == b"A" * 250000)
+
+    def test_many_descriptors(self):
+        """select() would take none above 1023."""
+        with contextlib.ExitStack() as stack:
+            try:
+                for _ in range(1100):
+                    stack.callback(os.close, os.dup(0))
+            except OSError:
+                self.skipTest("fewer descriptors are allowed here")
+            self.assertEqual(self.pipe(b"abc", *self.play(peers.echo)),
+                             (0, b"ABC", []))
 
     def test_closed_output(self):
         """141, quietly: nobody reads the replies any more."""

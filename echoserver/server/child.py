@@ -35,7 +35,7 @@ MAX_TIMEOUT = 1e6
 
 class Child:
 
-    """A forked child that calls run(control) and exits with what it returns.
+    """A forked child that calls run(control) and exits with its result.
 
     fileno() becomes readable when it has ended.  The control socket that
     run() is given becomes readable when the parent has called stop(), or has

@@ -1,11 +1,13 @@
-"""The loop: waits for files, for times and to be woken, in one thread.
+"""An event loop for one thread.
 
-It knows nothing of TCP: it calls a function when a file is ready or a time has
-come, and sleeps otherwise.  A server has one in place of socketserver's, which
-looks for shutdown() every half-second (bpo-44769), cannot be stopped from a
-signal handler (bpo-13749) nor before it began (bpo-2302).  Stopping here is a
-flag and a byte on a socketpair: right from any thread, from a signal handler,
-before run(), and twice.
+It calls a function when a file is ready, when a timer expires, or when another
+thread wakes it.  It does not know TCP.  stop() sets a flag and writes one byte
+to a socketpair, so it can be called from any thread, from a signal handler,
+before run(), and more than once.
+
+It replaces the loop of socketserver, which looks for shutdown() every half
+second (bpo-44769), and cannot be stopped from a signal handler (bpo-13749) nor
+before it has begun (bpo-2302).
 """
 
 import contextlib
@@ -23,8 +25,8 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 __all__ = ["Loop", "READ", "WRITE"]
 
-# Taken from one wait, so that timers and new clients get their turn soon.
-# (For all that epoll can say, 12 KiB would be allocated for each wait.)
+# Events of one wait, so that timers and new clients get their turn soon.  (For
+# as many as epoll can return, 12 KiB would be allocated for each wait.)
 MAX_EVENTS = 64
 
 TICK = 0.002    # seconds between two looks of wait()
@@ -62,7 +64,7 @@ class Selector:
 
 class Loop:
 
-    """Calls functions when files are ready and when times have come.
+    """Calls functions when files are ready and when timers expire.
 
     Only add(), wake(), stop() and wait() may be called from another thread.
 
@@ -76,8 +78,8 @@ class Loop:
     returned since; closed.
     """
 
-    # Where there is epoll it is used directly: what selectors adds to an event
-    # is 3 to 5 % of the time of a small reply.
+    # Where there is epoll it is used directly: selectors adds to an event 3 to
+    # 5 % of the time of a small reply.
     poller_class: Any = getattr(select, "epoll", Selector)
     # Python on Windows cannot be interrupted in a wait (gh-74157), and notices
     # Ctrl-C at its end.  Elsewhere, epoll() takes no more than 24 days.
@@ -86,7 +88,7 @@ class Loop:
     def __init__(self) -> None:
         self.stopping = self.closed = False
         self._thread: Optional[int] = None      # the one that calls callbacks
-        # By descriptor: what to call, and with which file.
+        # By descriptor: the function to call, and the file to call it with.
         self._callbacks: Dict[int, Tuple[Callable[[Any], Any], Any]] = {}
         # A heap of (time, number, function); the number keeps functions from
         # being compared.
@@ -125,12 +127,12 @@ class Loop:
         if self.closed:
             raise ValueError("the loop has been closed")
         number = file.fileno()
-        # In this order: what another thread finds can be removed.
+        # In this order: a file that another thread finds can be removed.
         self.poller.register(number, events)
         self._callbacks[number] = callback, file
 
     def modify(self, file: Any, events: int) -> None:
-        """Change what file is to be ready for."""
+        """Change the events that file is to be ready for."""
         self.poller.modify(file.fileno(), events)
 
     def remove(self, file: Any) -> None:
@@ -210,7 +212,7 @@ class Loop:
             self._sender.send(b".")         # the loop is closed
 
     def wakeup_fd(self) -> int:
-        """Return what signal.set_wakeup_fd() takes, to wake this loop."""
+        """Return the descriptor for signal.set_wakeup_fd()."""
         return self._sender.fileno()
 
     def is_running(self) -> bool:

@@ -87,6 +87,11 @@ class PinnedEchoServer(EchoServer):
             if worker is not threading.current_thread():
                 worker.join(max(end - monotonic(), 0))
 
+    def has_workers(self) -> bool:
+        """Return whether a worker runs, other than the one that asks."""
+        return any(worker.is_alive() for worker in self._workers
+                   if worker is not threading.current_thread())
+
     def process_request(self, request: Any, client_address: Any) -> None:
         self.waiting.put(self.peers[request])
 

@@ -39,7 +39,7 @@ class ThreadPoolEchoServer(PinnedEchoServer):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._poller = select.epoll()
-        # By descriptor.  Whoever removes a connection from the dict owns it:
+        # By descriptor.  The thread that removes a connection owns it:
         # a worker that finds it ready, or the loop that cuts it.
         self._parked: Dict[int, Peer] = {}
         # Readable once the workers shall end.
@@ -53,7 +53,8 @@ class ThreadPoolEchoServer(PinnedEchoServer):
 
     def release(self) -> None:
         super().release()
-        self._close_poller()
+        if not self.has_workers():  # one that waits in it would not wake
+            self._close_poller()
 
     def _close_poller(self) -> None:
         self._poller.close()

@@ -34,9 +34,9 @@ class SharedPeer(Peer):
     REASONS = ["", "reset", "idle", "drain", "error"]
     CELLS = 8
 
-    # Memory that stays shared over a fork, and is zero: what is left of a page
-    # from which each takes its part.  (With a page for each, a fork takes
-    # twice as long where there are 1,000 connections.)
+    # Memory that stays shared over a fork, and is zero: the rest of a page, of
+    # which each connection takes a part.  (With a page for each, a fork takes
+    # twice as long with 1,000 connections.)
     page: Any = memoryview(b"")
 
     bytes_in = shared(0)
@@ -85,7 +85,7 @@ class ForkingEchoServer(EchoServer):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._children: Dict[Child, Peer] = {}
-        # What is left of an older page may be another process's, too.
+        # The rest of an older page may be shared with another process.
         SharedPeer.page = memoryview(b"")
         super().__init__(*args, **options)
 
@@ -124,8 +124,8 @@ class ForkingEchoServer(EchoServer):
                control: socket.socket) -> int:
         """Serve a connection, in the child; its parent logs the end."""
         peer = self.peers.pop(request)
-        # What is the parent's is closed: the port would stay bound, and the
-        # other connections open, for as long as this child lives.
+        # Close the parent's sockets: the port would stay bound, and the other
+        # connections open, for as long as this child lives.
         self.loop.close()   # first: a kqueue's number may be used again
         for other in [*self.peers, *self._children, self.socket]:
             other.close()

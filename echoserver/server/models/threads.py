@@ -23,8 +23,8 @@ class ThreadingEchoServer(socketserver.ThreadingTCPServer, EchoServer):
     Thread.start() waits until the new thread has run, behind all busy ones.
     So these wait at the gate meanwhile.
 
-    The threads are daemons that nobody joins, since the drain sees to their
-    end with a deadline.  (Joined, an idle peer holds the server for ever,
+    The threads are daemons and are not joined, since the drain ends them with
+    a deadline.  (Joined, an idle peer holds the server for ever,
     bpo-31233; unjoined and without a drain, replies are cut at exit.)
 
     Class variables that may be overridden:

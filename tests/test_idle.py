@@ -9,7 +9,7 @@ import unittest
 from echoserver import BlockingEchoServer, EchoHandler
 from echoserver.server.connections import Connections
 from echoserver.server.drain import Drain
-from echoserver.server.handler import Peer
+from echoserver.server.handler import Buffer, Peer
 from echoserver.server.idle import IdleTimeout
 from echoserver.server.loop import Loop
 from echoserver.server.threads import Gate
@@ -152,6 +152,12 @@ class ClockTest(unittest.TestCase):
         self.assertTrue(self.made.whole)
         self.made.bytes_in = self.made.bytes_out = 4
         self.assertFalse(self.made.whole)
+
+    def test_turn_of_one_that_was_told_to_leave(self):
+        """It reads no more, whatever has come."""
+        self.theirs.send(b"more")
+        self.peers.end(self.made, "drain")
+        self.assertIs(self.made.turn(Buffer()), False)
 
     def drain(self, began):
         drain = Drain(self.loop, self.peers, None, Gate(), lambda: 5)

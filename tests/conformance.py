@@ -9,11 +9,11 @@ run.  The tests that build on the mixins, on UDP or on Unix sockets run along,
 unchanged.
 
 - All of them run with ThreadingEchoServer for ThreadingTCPServer,
-  ForkingEchoServer for ForkingTCPServer, and EchoServer for TCPServer.
+  ForkingEchoServer for ForkingTCPServer, and BlockingEchoServer for TCPServer.
 - Each other model then stands in for TCPServer, in the tests that do not take
-  for granted that a connection is served in the thread that accepts it.  A model
-  that refuses a handler with a handle() of its own is given EchoHandler for
-  StreamRequestHandler, and runs what needs no other.
+  for granted that a connection is served in the thread that accepts it.  The
+  model events, which refuses a handler with a handle() of its own, is given
+  EchoHandler for StreamRequestHandler, and runs what needs no other.
 
 It is no part of "python3 -m unittest": scripts/check.py runs it.
 """
@@ -29,7 +29,7 @@ import unittest
 import warnings
 from unittest import mock
 
-from echoserver import EchoHandler, EchoServer
+from echoserver import BlockingEchoServer, EchoHandler
 from echoserver.server.models import MODELS
 
 __all__ = ["load_tests"]
@@ -60,6 +60,15 @@ OF_ANY_MODEL = {
 OF_OTHER_HANDLERS = {
     "SocketServerTest.test_TCPServer",
     "SocketServerTest.test_close_immediately",
+    "ErrorHandlerTest.test_sync_handled",
+    "ErrorHandlerTest.test_not_handled_elsewhere",
+    # it calls handle_request(), which that model refuses
+    "MiscTestCase.test_shutdown_request_called_if_verify_request_false",
+}
+
+# And those whose client leaves at once: the model processes forks no child
+# for it, and so calls no handler.
+OF_CLIENTS_THAT_LEAVE = {
     "ErrorHandlerTest.test_sync_handled",
     "ErrorHandlerTest.test_not_handled_elsewhere",
 }
@@ -124,30 +133,23 @@ def add_test(module):
         test_not_handled_elsewhere
 
 
-def takes_any_handler(model):
-    """Whether a model serves with handlers that have a handle() of their
-    own."""
-    try:
-        with model(("127.0.0.1", 0), socketserver.StreamRequestHandler):
-            return True
-    except TypeError:
-        return False
-
-
 def groups():
     """Yield every group of tests."""
-    names = {"TCPServer": EchoServer, "ThreadingTCPServer": MODELS["threads"]}
+    names = {"TCPServer": BlockingEchoServer,
+             "ThreadingTCPServer": MODELS["threads"]}
     if "processes" in MODELS:
         names["ForkingTCPServer"] = MODELS["processes"]
     yield Group("all", names, lambda name: name not in NOT_OF_ALL)
     for title, model in MODELS.items():
-        if model is EchoServer:
+        if model is BlockingEchoServer:
             continue  # it serves in the thread that accepts, as tried above
         names = {"TCPServer": model, "ThreadingMixIn": NoMixIn}
         wanted = OF_ANY_MODEL
-        if not takes_any_handler(model):
+        if title == "events":
             names["StreamRequestHandler"] = EchoHandler
             wanted = wanted - OF_OTHER_HANDLERS
+        if title == "processes":
+            wanted = wanted - OF_CLIENTS_THAT_LEAVE
         yield Group(title, names, wanted.__contains__)
 
 

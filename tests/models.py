@@ -1,5 +1,8 @@
-"""What the tests of servers share: every model, its log, and its clients."""
+"""What the tests of the server share: every model, its log, its clients, and
+the program.  With the names of support, it is all that they need."""
 
+import contextlib
+import errno
 import logging
 import os
 import re
@@ -13,22 +16,23 @@ import threading
 import unittest
 
 from echoserver import EchoHandler
-from echoserver.server.models import MODELS
-
 from echoserver.server.child import Child
 from echoserver.server.drain import CUT_TIMEOUT
+from echoserver.server.models import MODELS
 from echoserver.server.workers import serve_in_child
 
-from .support import PATIENCE, TestCase, until
+from .support import PATIENCE, PLAIN, ROOT, TestCase, children, python, until
 
-__all__ = ["NOWHERE", "ModelTestCase", "dies", "every_model", "needs_fork",
-           "needs_ipv6", "posix_only", "replying", "stream", "waits_for"]
+__all__ = ["MODELS", "ModelTestCase", "NOWHERE", "PATIENCE", "PLAIN", "ROOT",
+           "TestCase", "children", "dies", "every_model", "has_ipv6",
+           "linux_only", "logger", "needs_fork", "needs_ipv6", "posix_only",
+           "python", "replying", "stream", "until", "waits_for"]
 
 logger = logging.getLogger("echoserver")
 
-# More than the buffers of two sockets hold.  Its length and its repetition
-# share no factor with those of a buffer: a block out of place is noticed.
-STREAM = (os.urandom(1000003) * 10)[:9 << 20]
+# Its length shares no factor with that of a buffer: a block out of place is
+# noticed.
+STREAM = os.urandom(1000003)
 
 
 def stream(count):
@@ -40,6 +44,15 @@ def stream(count):
 NOWHERE = "240.0.0.1"
 
 RESET_ON_CLOSE = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+
+# The server program, in which a drain has little to wait for.
+RUN = """
+import sys
+from echoserver import EchoServer
+from echoserver.server.drain import Drain
+Drain.loopback_quiet_period = EchoServer.send_timeout = 0.02
+from echoserver.__main__ import main
+sys.exit(main())"""
 
 
 def replying(reply):
@@ -78,6 +91,8 @@ needs_ipv6 = unittest.skipUnless(has_ipv6(), "there is no IPv6 here")
 needs_fork = unittest.skipUnless("processes" in MODELS,
                                  "there is no fork() here")
 posix_only = unittest.skipUnless(os.name == "posix", "is for POSIX systems")
+linux_only = unittest.skipUnless(sys.platform.startswith("linux"),
+                                 "needs Linux")
 
 
 def every_model(cls):
@@ -96,10 +111,11 @@ def every_model(cls):
 class ForkedServer:
     """A server in a process of its own, as a model that forks needs it."""
 
+    cut_short = 0
+
     def __init__(self, server):
         self.server = server
         self.server_address = server.server_address
-        self.cut_short = 0
         self.child = Child(self._serve)
         server.socket.close()       # the child listens
 
@@ -117,21 +133,12 @@ class ForkedServer:
 
     shutdown = stop
 
-    def is_ending(self):
-        return self.child is None
-
     def server_close(self):
+        self.stop()
         child, self.child = self.child, None
         if child is not None:
-            child.stop(self.server.grace)
             self.cut_short = int(child.wait(
                 self.server.grace + 2 * CUT_TIMEOUT) != 0)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.server_close()
 
 
 class ModelTestCase(TestCase):
@@ -162,7 +169,7 @@ class ModelTestCase(TestCase):
 
     @property
     def here(self):
-        """Whether start() serves in the process of its caller."""
+        """Whether the server is in this process, so that one can look."""
         return self.server_class.model != "processes"
 
     @property
@@ -216,7 +223,7 @@ class ModelTestCase(TestCase):
         server.drain.loopback_quiet_period = 0.01
         server.drain.last_call = 0.002
         server.idle.tick = 0.05
-        server.acceptor.pause = 0.05
+        server.acceptor.pause = server.acceptor.limit_interval = 0.05
         return server
 
     def serve(self, *args, **options):
@@ -233,9 +240,7 @@ class ModelTestCase(TestCase):
 
     def serve_in_thread(self, server):
         """Return the thread in which server serves from now on."""
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        self.addCleanup(thread.join, PATIENCE)
+        thread = self.in_thread(server.serve_forever)
         self.addCleanup(server.stop)
         return thread
 
@@ -295,9 +300,15 @@ class ModelTestCase(TestCase):
         s.sendall(data)
         self.assertEqual(self.receive(s, len(data)), data.upper())
 
+    def asking(self, server, data=b"hello"):
+        """Return a new connection over which data was sent."""
+        s = self.connect(getattr(server, "server_address", server))
+        s.sendall(data)
+        return s
+
     def client(self, server, data=b"hello"):
         """Return a new connection over which data has come back."""
-        s = self.connect(server.server_address)
+        s = self.connect(getattr(server, "server_address", server))
         self.asks(s, data)
         return s
 
@@ -313,8 +324,7 @@ class ModelTestCase(TestCase):
         """Fail unless a new client that sends data is reset, be it that it
         has not connected yet."""
         with self.assertRaises(ConnectionError):
-            s = self.connect(server.server_address)
-            s.sendall(data)
+            s = self.asking(server, data)
             while s.recv(1 << 16):
                 pass
 
@@ -338,17 +348,13 @@ class ModelTestCase(TestCase):
     def exchange(self, server, data):
         """Send data and its end; return the reply and how it ends."""
         def send():
-            try:
+            with contextlib.suppress(OSError):  # what is received shows it
                 s.sendall(data)
                 s.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass  # what is received will show it
-        with self.connect(server.server_address) as s:
-            sender = self.in_thread(send)
-            try:
-                return self.rest(s)
-            finally:
-                sender.join(PATIENCE)
+
+        s = self.connect(server.server_address)
+        self.in_thread(send)
+        return self.rest(s)
 
     def fill(self, s, sent=0):
         """Send of stream(), from sent on, what goes now; return sent then."""
@@ -365,7 +371,7 @@ class ModelTestCase(TestCase):
     def stuff(self, server):
         """Return a connection whose reply the server cannot get rid of, and
         how much was sent."""
-        s = self.connect(server.server_address, window=4096)
+        s = self.connect(getattr(server, "server_address", server), 4096)
         sent = self.fill(s)
         while select.select([], [s], [], 0.02)[1]:
             sent = self.fill(s, sent)
@@ -377,6 +383,46 @@ class ModelTestCase(TestCase):
         s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         s.close()
 
-    def quiet(self, s):
-        """Fail if there is anything to receive from s, or its end."""
-        self.assertEqual(select.select([s], [], [], 0)[0], [])
+    def quiet(self, *clients):
+        """Fail if there is anything to receive, or an end."""
+        self.assertEqual(select.select(clients, [], [], 0)[0], [])
+
+    # The program.
+
+    def run_server(self, *args, prelude="", inside=(), **options):
+        """Start the server program with short waits; prelude is code to run
+        before, and inside is a command to run it by."""
+        options.setdefault("env", PLAIN)
+        command = python("-c", "%s\n%s" % (prelude, RUN), *map(str, args))
+        return self.run_command([*inside, *command], **options)
+
+    def start_server(self, *args, **options):
+        """Start it on a free port; return its process and its address."""
+        process = self.run_server("0", *args, **options)
+        return process, self.ready(process)
+
+    def ready(self, process):
+        """Return the address in the ready line of a server program."""
+        line = self.read_line(process.stdout, "the ready line").decode()
+        if not line:
+            self.fail("no ready line, but %r" % (process.communicate(),))
+        return line.split()[4], int(line.split()[6])
+
+    def outcome(self, process, number=None):
+        """Send a signal, if given; return the exit status and the lines of
+        standard error, among which is no traceback."""
+        if number is not None:
+            process.send_signal(number)
+        out, err = process.communicate(timeout=PATIENCE)
+        self.assertEqual(out or b"", b"")
+        self.assertNotIn(b"Traceback", err)
+        self.assertNotIn(b"Exception ignored", err)
+        return process.returncode, err.decode().splitlines()
+
+    def refused(self, address):
+        """Wait until address is listened on no more."""
+        def refused():
+            with socket.socket() as s:
+                s.settimeout(0.05)      # who is ignored calls again
+                return s.connect_ex(address) == errno.ECONNREFUSED
+        until(refused, "the listener to close")

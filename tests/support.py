@@ -7,9 +7,7 @@ program.
 """
 
 import atexit
-import logging
 import os
-import re
 import select
 import socket
 import subprocess
@@ -19,19 +17,14 @@ import threading
 import time
 import unittest
 
-from echoserver.server import loop
-
-__all__ = ["PATIENCE", "PLAIN", "ProgramTestCase", "ROOT", "TestCase",
-           "children", "descriptors", "not_inherited", "python", "until"]
+__all__ = ["PATIENCE", "PLAIN", "ROOT", "TestCase", "children", "python",
+           "until"]
 
 # The end of every wait: generous, because it is only ever waited out by a
 # failing test, and a loaded machine is not a bug.
 PATIENCE = 20.0
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-READY = re.compile(r"^Serving uppercase echo on (\S+) port (\d+) "
-                   r"\((.+)\) \.\.\.\n$")
 
 # Programs are started by the dozen.  If they may not keep what they compile
 # beside the sources, they do so elsewhere (where Python knows how, from 3.8).
@@ -45,15 +38,6 @@ if sys.dont_write_bytecode and sys.version_info >= (3, 8):
 PLAIN = {name: value for name, value in os.environ.items()
          if name not in ("PYTHONUNBUFFERED", "PYTHONUTF8", "PYTHONIOENCODING",
                          "COLUMNS", "LISTEN_PID", "LISTEN_FDS")}
-
-# The server program, in which a drain has little to wait for.
-RUN = """
-import sys
-from echoserver import EchoServer
-from echoserver.server.drain import Drain
-Drain.loopback_quiet_period = EchoServer.send_timeout = 0.02
-from echoserver.__main__ import main
-sys.exit(main())"""
 
 
 def python(*args):
@@ -100,36 +84,6 @@ def children(pid=os.getpid()):
         return []
 
 
-def not_inherited():
-    """Return a poller class and a fork(): in the child, the number of the
-    newest poller is free, as that of a kqueue is."""
-    pollers = []
-
-    class Poller(loop.Selector):
-        def __init__(self):
-            super().__init__()
-            pollers.append(self.selector)
-
-    def fork(fork=getattr(os, "fork", None)):
-        number = fork()
-        if not number:
-            os.close(pollers[-1].fileno())
-        return number
-
-    return Poller, fork
-
-
-class Memory(logging.Handler):
-    """A logging handler that keeps the records."""
-
-    def __init__(self, level):
-        super().__init__(level)
-        self.records = []
-
-    def emit(self, record):
-        self.records.append(record)
-
-
 class TestCase(unittest.TestCase):
     """A unittest.TestCase that fails when something outlives the test."""
 
@@ -154,7 +108,9 @@ class TestCase(unittest.TestCase):
     def run_python(self, *args, **options):
         """Start this Python from the project's root with pipes at all three
         ends; the test's end kills what is left of it."""
-        return self.run_command(python(*map(str, args)), **options)
+        return self.run_command(python(*[
+            arg if isinstance(arg, bytes) else str(arg) for arg in args]),
+            **options)
 
     def run_command(self, command, **options):
         """Start any command in the same way."""
@@ -164,29 +120,6 @@ class TestCase(unittest.TestCase):
         process = subprocess.Popen(command, cwd=ROOT, **options)
         self.addCleanup(self._end, process)
         return process
-
-    def start_server(self, *args, **options):
-        """Start the server program on a free port; return its process and
-        its address."""
-        process = self.run_server("0", *args, **options)
-        return process, self.ready(process)
-
-    def run_server(self, *args, prelude="", **options):
-        """Start the server program with short waits; prelude is code to run
-        before."""
-        options.setdefault("env", PLAIN)
-        return self.run_python("-c", "%s\n%s" % (prelude, RUN), *args,
-                               **options)
-
-    def ready(self, process):
-        """Return the address in the ready line of a server program."""
-        line = self.read_line(process.stdout, "the ready line").decode()
-        match = READY.match(line)
-        if not match:
-            process.kill()
-            self.fail("ready line %r, and %r" % (line, process.communicate()))
-        self.model, _, self.who = match.group(3).partition("; ")
-        return match.group(1), int(match.group(2))
 
     @staticmethod
     def _end(process):
@@ -199,32 +132,6 @@ class TestCase(unittest.TestCase):
                     pipe.close()
                 except BrokenPipeError:
                     pass
-
-    def capture_log(self, level=logging.DEBUG):
-        """Return the list that the test's log records of the package go to,
-        and nowhere else."""
-        logger, handler = logging.getLogger("echoserver"), Memory(level)
-        self.addCleanup(setattr, logger, "propagate", logger.propagate)
-        self.addCleanup(logger.setLevel, logger.level)
-        self.addCleanup(logger.removeHandler, handler)
-        logger.propagate = False
-        logger.setLevel(level)
-        logger.addHandler(handler)
-        return handler.records
-
-    def bounded(self, function, *args):
-        """Return function(*args); fail if it takes longer than PATIENCE.
-
-        It runs in a thread, which a failure leaves behind.
-        """
-        results = []
-        thread = threading.Thread(target=lambda: results.append(
-            function(*args)), daemon=True)
-        thread.start()
-        thread.join(PATIENCE)
-        if not results:
-            self.fail("%r has failed, or runs for ever" % (function,))
-        return results[0]
 
     def connect(self, address):
         """Return a socket connected to address, closed when the test ends."""
@@ -252,40 +159,3 @@ class TestCase(unittest.TestCase):
         """Return the next line of the unbuffered or buffered pipe f."""
         self.readable(f, what)
         return f.readline()
-
-
-class ProgramTestCase(TestCase):
-    """Tests of the server program, as a process."""
-
-    def run_each(self, *choices, more=()):
-        """Start the program on free ports, once with each of the choices."""
-        return [self.run_server("0", *more, *args) for args in choices]
-
-    def outcome(self, process, number=None):
-        """Send a signal, if given; return the exit code and the lines of
-        standard error, among which is no traceback."""
-        if number is not None:
-            process.send_signal(number)
-        out, err = process.communicate(timeout=PATIENCE)
-        self.assertEqual(out, b"")
-        self.assertNotIn(b"Traceback", err)
-        self.assertNotIn(b"Exception ignored", err)
-        return process.returncode, err.decode().splitlines()
-
-    def echo(self, address, data=b"hello"):
-        """Return a connection to address over which data has come back."""
-        s = self.connect(address)
-        s.sendall(data)
-        self.assertEqual(self.receive(s, len(data)), data.upper())
-        return s
-
-    def refused(self, address):
-        """Wait until address is listened on no more."""
-        def refused():
-            try:
-                socket.create_connection(address, 0.05).close()
-            except ConnectionError:
-                return True
-            except socket.timeout:
-                pass  # ignored, in the moment before the listener closes
-        until(refused, "the listener to close")

@@ -1,20 +1,20 @@
 """Handlers and hooks: what socketserver lets a subclass override, in every
-model; and what their errors cost."""
+model; what their errors cost; and the log of a connection."""
 
 import errno
+import functools
 import os
 import socket
 import socketserver
 import sys
-import threading
-import unittest
 
-from echoserver import (BlockingEchoServer, EchoHandler, EchoServer,
-                        ThreadingEchoServer)
-from echoserver.server.models import MODELS
+from echoserver import BlockingEchoServer, EchoHandler
 
-from .models import ModelTestCase, dies, every_model, logger, replying
-from .support import PATIENCE
+from .models import (PATIENCE, ModelTestCase, dies, every_model, logger,
+                     replying)
+
+
+Lower = replying(bytes.lower)
 
 
 class Lines(EchoHandler):
@@ -28,26 +28,59 @@ class Lines(EchoHandler):
 class Stock(socketserver.BaseRequestHandler):
     """A handler that knows nothing of this package."""
 
-    timeout = None
-
     def handle(self):
         self.request.sendall(self.request.recv(100).swapcase())
+
+
+class Early(EchoHandler):
+    """A handler that does not read all of its input."""
+
+    def handle(self):
+        self.request.recv(10)
+        self.request.sendall(bytes(100000))
+
+
+class Exiting(EchoHandler):
+    """A handler whose handle() may exit."""
+
+    def handle(self):
+        if self.request.recv(10) == b"die":
+            sys.exit()
+        self.request.sendall(b"HELLO")
+
+
+class Failed(BaseException):
+    """As pytest.fail() raises it."""
 
 
 @every_model
 class Handlers:
 
-    def test_another_reply(self):
-        """reply() may be overridden in every model."""
-        server = self.serve(replying(bytes.swapcase))
-        self.assertEqual(self.exchange(server, b"Hello"), (b"hELLO", "eof"))
+    def subclass(self, **members):
+        """Return a server class of the model with these members."""
+        return type("Server", (self.server_class,), members)
 
     def refused(self, handler=EchoHandler, cls=None):
         """Return whether the model refuses a handler, with a reason."""
         if self.turns_only:
             with self.assertRaisesRegex(TypeError, "reply"):
-                self.serve(handler, cls)
+                self.make(handler, cls)
         return self.turns_only
+
+    def dies(self, server, count=1):
+        """Fail unless clients that say so are reset, and the next is
+        answered; return the port of the last."""
+        for _ in range(count):
+            s = self.asking(server, b"die")
+            port = s.getsockname()[1]
+            self.ends(s, "reset")
+        self.answers(server)
+        return port
+
+    def test_another_reply(self):
+        """reply() may be overridden in every model."""
+        server = self.serve(replying(bytes.swapcase))
+        self.assertEqual(self.exchange(server, b"Hello"), (b"hELLO", "eof"))
 
     def test_its_own_handle(self):
         """handle() may be overridden, or is refused with a reason."""
@@ -55,9 +88,8 @@ class Handlers:
         if self.refused(Lines):
             return
         server = self.serve(Lines, grace=PATIENCE)
-        clients = [self.connect(server.server_address) for _ in range(3)]
+        clients = [self.asking(server, b"a\nb\n") for _ in range(3)]
         for s in clients:
-            s.sendall(b"a\nb\n")
             self.assertEqual(self.receive(s, 8), b"> a\n> b\n")
         server.server_close()
         for s in clients:
@@ -83,23 +115,38 @@ class Handlers:
             self.assertEqual(self.exchange(server, b"Hello"),
                              (b"hELLO", "eof"))
 
+    def test_made_elsewhere(self):
+        """A handler's own reply is used, whatever makes the handler."""
+        for members, handler in (
+                ({}, functools.partial(Lower)),
+                ({}, lambda *args: Lower(*args)),
+                ({"finish_request": lambda server, request, client_address:
+                  Lower(request, client_address, server)}, EchoHandler)):
+            cls = self.subclass(**members)
+            if not self.refused(handler, cls):
+                server = self.serve(handler, cls)
+                self.assertEqual(self.exchange(server, b"HELLO"),
+                                 (b"hello", "eof"))
+
     def test_timeout(self):
-        """The timeout of a StreamRequestHandler does not hold up a drain."""
-        handler = type("Timed", (EchoHandler,), {"timeout": 10 * PATIENCE})
-        if self.refused(handler):
-            return
-        server = self.serve(handler, grace=10 * PATIENCE)
-        s = self.client(server)
-        server.server_close()
-        self.ends(s)
+        """That of a StreamRequestHandler ends an idle peer, and does not hold
+        up a drain."""
+        for timeout in 10 * PATIENCE, 0.05:
+            handler = type("Timed", (EchoHandler,), {"timeout": timeout})
+            if self.refused(handler):
+                return
+            server = self.serve(handler, grace=10 * PATIENCE)
+            s = self.client(server)
+            if timeout > 1:
+                server.server_close()
+            self.ends(s)
+            port = s.getsockname()[1]
+            s.close()
+            self.assertRegex(self.logged_end(port), "%s after" % (
+                "drain" if timeout > 1 else "idle"))
 
     def test_answer_in_part(self):
         """A reply arrives whole, though much of the input is unread."""
-        class Early(EchoHandler):
-            def handle(self):
-                self.request.recv(10)
-                self.request.sendall(bytes(100000))
-
         if self.refused(Early):
             return
         server = self.serve(Early)
@@ -114,7 +161,9 @@ class Handlers:
         """It costs a traceback and its own connection, no other: whatever it
         is that reply() raises."""
         self.needs(2)
-        errors = [ZeroDivisionError(), BlockingIOError(), TimeoutError()]
+        # The last: a handler that cannot connect elsewhere, not its peer.
+        errors = [ZeroDivisionError(), BlockingIOError(), TimeoutError(),
+                  ConnectionRefusedError()]
 
         def reply(data):
             if data.isdigit():
@@ -124,8 +173,7 @@ class Handlers:
         server = self.serve(replying(reply), **self.few)
         other = self.connect(server.server_address)
         for number, error in enumerate(errors):
-            s = self.connect(server.server_address)
-            s.sendall(b"%d" % number)
+            s = self.asking(server, b"%d" % number)
             self.asks(other)
             self.ends(s, "reset")
             self.assertRegex(self.logged_end(s), "error after")
@@ -134,193 +182,113 @@ class Handlers:
     def test_exit(self):
         """SystemExit ends its own connection with a reset, without a
         traceback; no worker and no loop."""
-        for few in self.few, {}:
-            server = self.serve(replying(dies(SystemExit())), **few)
-            for _ in range(2):
-                s = self.connect(server.server_address)
-                s.sendall(b"die")
-                self.ends(s, "reset")
-                self.assertRegex(self.logged_end(s), "error after")
-            self.answers(server)
+        server = self.serve(replying(dies(SystemExit())), **self.few)
+        self.assertRegex(self.logged_end(self.dies(server, 2)), "error after")
+        if not self.refused(Exiting):
+            self.dies(self.serve(Exiting, **self.few), 2)
         self.assertEqual(self.log("Traceback"), [])
 
-    def test_exit_of_its_own_handle(self):
-        """The same of a handler that has a worker for itself."""
-        class Exiting(EchoHandler):
-            def handle(self):
-                if self.request.recv(10) == b"die":
-                    sys.exit()
-                self.request.sendall(b"HELLO")
-
-        if self.refused(Exiting):
-            return
-        server = self.serve(Exiting, **self.few)
-        for _ in range(2):
-            s = self.connect(server.server_address)
-            s.sendall(b"die")
-            self.ends(s, "reset")
-        self.answers(server)
-
-    def test_exit_of_handle_error(self):
-        """The hook may fail in that way, too."""
-        server = self.serve(replying(dies(ZeroDivisionError())), cls=type(
-            "Server", (self.server_class,), {"handle_error": lambda *args:
-                                             sys.exit()}), **self.few)
-        for _ in range(2):
-            s = self.connect(server.server_address)
-            s.sendall(b"die")
-            self.ends(s, "reset")
-        self.answers(server)
-
-    def test_refusal_of_another(self):
-        """A handler that cannot connect elsewhere has failed, not its
-        peer."""
-        server = self.serve(replying(dies(ConnectionRefusedError())))
-        s = self.connect(server.server_address)
-        s.sendall(b"die")
-        self.ends(s, "reset")
-        self.assertRegex(self.logged_end(s), "error after")
-
-    def test_dead_network(self):
-        """The kernel's ETIMEDOUT is the network's doing: reset, not idle."""
-        def receive(request, *args):
-            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-
-        class Dead(socket.socket):
-            recv = recv_into = receive
-
-        class Server(self.server_class):
-            def get_request(self):
-                request, client_address = super().get_request()
-                return Dead(fileno=request.detach()), client_address
-
-        server = self.serve(cls=Server)
-        self.breaks(server)
-        self.logged("reset after")
-        self.assertEqual(self.log("Traceback"), [])
+    def test_what_is_no_exception(self):
+        """It costs its own connection, and is told; no worker and no loop
+        ends."""
+        self.only_here()
+        size = ({"pool_size": 1} if hasattr(self.server_class, "pool_size")
+                else {})
+        for error in Failed("no"), KeyboardInterrupt():
+            self.dies(self.serve(replying(dies(error)), **size), 2)
+        self.assertEqual(len(self.log("unexpected error")), 4)
 
     # Hooks.
 
-    def test_finish_request(self):
-        """It is called with each connection, or is refused with a reason."""
-        class Watching(self.server_class):
-            def finish_request(self, request, client_address):
-                logger.info("finish: %s", client_address[1])
-                super().finish_request(request, client_address)
+    def test_hooks_in_their_order(self):
+        """Each is called once for a connection, as in socketserver, or is
+        refused with a reason."""
+        hooks = ["get_request", "verify_request", "process_request",
+                 "finish_request", "shutdown_request", "close_request"]
 
-        if not self.refused(cls=Watching):
-            self.answers(self.serve(cls=Watching))
-            self.logged("finish: ")
+        def recording(name):
+            def hook(server, *args):
+                # get_request() raises if nobody waits
+                if name != "get_request":
+                    logger.info("hook %s", name)
+                result = getattr(self.server_class, name)(server, *args)
+                if name == "get_request":
+                    logger.info("hook %s", name)
+                return result
+            return hook
+
+        if self.refused(cls=self.subclass(finish_request=print)):
+            hooks.remove("finish_request")
+        server = self.serve(cls=self.subclass(**{
+            name: recording(name) for name in hooks}))
+        s = self.client(server)
+        port = s.getsockname()[1]
+        s.close()
+        self.logged_end(port)
+        if not self.here:   # the child closes its copy, then the parent
+            hooks.append("close_request")
+        self.assertEqual([line.split()[-1] for line in self.log("hook")],
+                         hooks)
 
     def test_verify_request(self):
         """Who is turned away gets no reply, and others do."""
-        class Choosy(self.server_class):
-            def verify_request(self, request, client_address):
-                return client_address[1] in ports
-
-        # a port that is known beforehand
-        s = socket.socket()
-        self.addCleanup(s.close)
-        s.bind(("127.0.0.1", 0))
-        s.settimeout(PATIENCE)
-        ports = [s.getsockname()[1]]
-        server = self.serve(cls=Choosy)
-        self.ends(self.connect(server.server_address))
-        s.connect(server.server_address)
-        self.asks(s)
-
-    def test_process_request(self):
-        """It is called with each connection, and may call the model's."""
-        class Watching(self.server_class):
-            def process_request(self, request, client_address):
-                logger.info("taken: %s", client_address[1])
-                super().process_request(request, client_address)
-
-        server = self.serve(cls=Watching)
-        s = self.client(server)
-        self.logged("taken: %d$" % s.getsockname()[1])
+        server = self.serve(cls=self.subclass(
+            verify_request=lambda server, request, client_address:
+            request.recv(1, socket.MSG_PEEK) != b"n"))
+        self.assertEqual(self.rest(self.asking(server, b"no"))[0], b"")
+        self.answers(server)
 
     def test_handle_error(self):
-        """It is told of a bug, in place of the log."""
-        class Caring(self.server_class):
-            def handle_error(self, request, client_address):
-                logger.info("care: %s", sys.exc_info()[0].__name__)
+        """It is told of a bug, in place of the log; that it raises ends no
+        worker and no loop, be it SystemExit."""
+        def care(server, request, client_address):
+            logger.info("care: %s", sys.exc_info()[0].__name__)
 
-        server = self.serve(replying(dies(KeyError())), cls=Caring)
-        s = self.connect(server.server_address)
-        s.sendall(b"die")
-        self.ends(s, "reset")
-        self.logged("care: KeyError")
-        self.assertEqual(self.log("Traceback"), [])
+        def careless(server, request, client_address):
+            raise KeyError("who cares")
 
-    def test_handle_error_that_raises(self):
-        """It ends no worker and no loop."""
-        class Careless(self.server_class):
-            def handle_error(self, request, client_address):
-                raise KeyError("who cares")
+        def leave(server, request, client_address):
+            sys.exit()
 
-        server = self.serve(replying(dies(ZeroDivisionError())), cls=Careless,
-                            **self.few)
-        for _ in range(2):
+        for hook in care, careless, leave:
+            self.dies(self.serve(
+                replying(dies(ZeroDivisionError())),
+                cls=self.subclass(handle_error=hook), **self.few), 2)
+        self.assertEqual(len(self.log("care: ZeroDivisionError")), 2)
+        self.assertEqual(len(self.log("^ERROR handle_error")), 4)
+
+    # The log.
+
+    def test_log(self):
+        """A connection has one line, with what it was and how it ended, and
+        nothing of what was sent."""
+        server = self.serve()
+        self.exchange(server, b"SECRET\x1b[2J\n" * 1000)
+        s = self.client(server)
+        s.shutdown(socket.SHUT_WR)
+        self.ends(s)
+        self.assertRegex(self.logged_end(s), r"^INFO 127\.0\.0\.1:\d+: eof "
+                         r"after \d+\.\d{3} s, 5 bytes in, 5 bytes out$")
+        server.server_close()
+        self.assertEqual(len(self.log(" after ")), 2)
+        self.assertTrue(self.log(r"INFO served 2 connections, 11005 bytes in, "
+                                 r"11005 bytes out \(2 eof\)$"), self.log())
+        self.assertEqual(self.log("SECRET|ERROR|\x1b"), [])
+
+    def test_connections_without_a_byte(self):
+        """Short ones are those of health probes, and shown on demand; one
+        that lasted is worth a line."""
+        for after, level in (60, "DEBUG"), (0, "INFO"):
+            server = self.make()
+            server.peers.log_after = after
             s = self.connect(server.server_address)
-            s.sendall(b"die")
-            self.ends(s, "reset")
-        self.answers(server)
-        self.assertEqual(len(self.log("^ERROR handle_error")), 2)
-
-    def test_service_actions(self):
-        """It is called by the loop."""
-        class Serving(self.server_class):
-            def service_actions(self):
-                logger.info("service")
-
-        server = self.serve(cls=Serving)
-        self.answers(server)
-        self.logged("service")
+            s.shutdown(socket.SHUT_WR)
+            server = self.in_background(server)
+            self.ends(s)
+            self.assertRegex(self.logged_end(s), level + " .* 0 bytes in")
 
 
 class HookTest(ModelTestCase):
-
-    HOOKS = ["get_request", "verify_request", "process_request",
-             "finish_request", "shutdown_request", "close_request"]
-
-    def test_hooks_in_their_order(self):
-        """Each is called once for a connection, as in socketserver."""
-        for base in EchoServer, ThreadingEchoServer:
-            with self.subTest(base.__name__):
-                calls = []
-
-                def recording(name):
-                    def hook(server, *args):
-                        if name != "get_request":
-                            calls.append(name)
-                        result = getattr(base, name)(server, *args)
-                        if name == "get_request":  # raises if nobody waits
-                            calls.append(name)
-                        return result
-                    return hook
-
-                server = self.serve(cls=type("Server", (base,), {
-                    name: recording(name) for name in self.HOOKS}))
-                self.answers(server)
-                self.gone(server)
-                self.assertEqual(calls, self.HOOKS)
-
-    def test_hook_that_raises(self):
-        """It costs its own connection, and a traceback."""
-        for name in "verify_request", "process_request":
-            failures = [ZeroDivisionError("not again")]
-
-            def hook(server, *args, name=name):
-                if failures:
-                    raise failures.pop()
-                return getattr(ThreadingEchoServer, name)(server, *args)
-
-            server = self.serve(cls=type("Server", (ThreadingEchoServer,),
-                                         {name: hook}))
-            self.breaks(server)
-            self.answers(server)
-        self.assertEqual(len(self.log("^ZeroDivisionError")), 2)
 
     def test_hook_that_raises_what_is_no_exception(self):
         """SystemExit ends the loop as it should, and leaks nothing."""
@@ -346,81 +314,9 @@ class HookTest(ModelTestCase):
             self.assertEqual(dict(server.peers.ended), {"reset": 1})
         self.assertEqual(self.log("ERROR|Traceback"), [])
 
-    def test_reply_through_wfile(self):
-        """It leaves when it is written: nothing fails in a late flush."""
-        go = threading.Event()
-
-        class Handler(EchoHandler):
-            def handle(self):
-                self.wfile.write(self.rfile.readline().upper())
-                go.wait(PATIENCE)
-
-        server = self.serve(Handler)
-        self.addCleanup(go.set)
-        s = self.connect(server.server_address)
-        self.asks(s, b"hello\n")
-
-    def test_classes_of_socketserver(self):
-        """Whoever knows that module knows these."""
-        self.assertTrue(issubclass(EchoServer, socketserver.TCPServer))
-        self.assertTrue(issubclass(ThreadingEchoServer,
-                                   socketserver.ThreadingTCPServer))
-        self.assertTrue(issubclass(EchoHandler,
-                                   socketserver.StreamRequestHandler))
-        for cls in MODELS.values():
-            self.assertTrue(issubclass(cls, EchoServer))
-
-
-@every_model
-class Log:
-
-    def test_log(self):
-        """A connection has one line, with what it was and how it ended."""
-        server = self.serve()
-        s = self.client(server)
-        s.shutdown(socket.SHUT_WR)
-        self.ends(s)
-        self.assertRegex(self.logged_end(s), r"^INFO 127\.0\.0\.1:\d+: eof "
-                         r"after \d+\.\d{3} s, 5 bytes in, 5 bytes out$")
-        server.server_close()
-        self.assertEqual(len(self.log(" after ")), 1)
-        self.assertTrue(self.log(
-            r"INFO served 1 connections, 5 bytes in, 5 bytes out \(1 eof\)$"))
-
-    def test_connections_without_a_byte(self):
-        """Short ones are those of health probes, and shown on demand."""
-        server = self.make()
-        short = self.connect(server.server_address)
-        short.shutdown(socket.SHUT_WR)
-        server = self.in_background(server)
-        self.ends(short)
-        self.assertRegex(self.logged_end(short), "^DEBUG .* 0 bytes in")
-
-    def test_long_connections_without_a_byte(self):
-        """One that lasted is worth a line."""
-        self.needs(2)
-        server = self.make()
-        server.peers.log_after = 0.001
-        server = self.in_background(server)
-        s = self.connect(server.server_address)
-        self.answers(server)
-        self.assertEqual(s.send(b""), 0)
-        threading.Event().wait(0.002)
-        s.shutdown(socket.SHUT_WR)
-        self.ends(s)
-        self.assertRegex(self.logged_end(s), "^INFO .* eof after .* 0 bytes")
-
-    def test_no_payload(self):
-        """Nothing of what peers send is in the log."""
-        server = self.serve()
-        self.exchange(server, b"SECRET\x1b[2J\n" * 1000)
-        s = self.connect(server.server_address)
-        self.asks(s, b"SECRET\r\nERROR")
-        self.reset(s)
-        server.server_close()
-        self.assertEqual(len(self.log(" after ")), 2)
-        self.assertEqual(self.log("SECRET|ERROR|\x1b"), [])
-
-
-if __name__ == "__main__":
-    unittest.main()
+    def test_out_of_memory(self):
+        """It costs its connection, and one line a second at most."""
+        server = self.serve(replying(dies(MemoryError())))
+        for _ in range(3):
+            self.breaks(server, b"die")
+        self.assertEqual(len(self.log("ERROR .*: out of memory$")), 1)

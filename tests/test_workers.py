@@ -5,29 +5,131 @@ import os
 import re
 import select
 import signal
-import socket
+import sys
 import unittest
 from unittest import mock
 
-from echoserver.server.child import describe
-from echoserver.server.models import MODELS
+from echoserver.server import workers
 
-from .models import ModelTestCase, needs_fork
-from .support import PATIENCE, TestCase, children, until
+from .models import MODELS, ModelTestCase, children, needs_fork, until
+
+# A worker is started again at once; and what fork() does, or a worker before
+# it serves, in the %s.
+FORKS = """
+import os, signal, sys, time
+from echoserver import SelectorEchoServer
+from echoserver.server.workers import Workers
+Workers.restart_interval = 0.1
+forks = 0
+def fork(fork=os.fork):
+    global forks
+    forks += 1
+    %s
+    return fork()
+def adopt(self, listener, adopt=SelectorEchoServer.adopt):
+    %s
+    adopt(self, listener)
+SelectorEchoServer.adopt, os.fork = adopt, fork"""
 
 
-def state(pid):
-    """Return the letter for the state of a process, as ps has it."""
-    with open("/proc/%s/stat" % pid) as f:
-        return f.read().rpartition(") ")[2][0]
-
-
-class BreatherTest(ModelTestCase):
+@needs_fork
+class WorkersTest(ModelTestCase):
 
     server_class = MODELS["events"]
 
+    def start(self, *args, fork="pass", adopt="pass", prelude=""):
+        """Start the program of model events, unless args say another."""
+        return self.run_server("0", "-m", "events", *args, bufsize=0,
+                               prelude=FORKS % (fork, adopt) + prelude)
+
+    def log_line(self, process, pattern):
+        """Return the first group of pattern in the next line with it that
+        process writes to stderr."""
+        while True:
+            found = re.search(pattern, self.read_line(process.stderr).decode())
+            if found:
+                return found.group(1)
+
+    def test_worker_that_is_killed(self):
+        """Another takes its place, though who started all ignores SIGCHLD;
+        the log tells how the first ended, and one from the other; and what it
+        and its children had is reset."""
+        process = self.start("-m", "processes", "--workers", "1", prelude="""
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)""")
+        address = self.ready(process)
+        pids = []
+        for _ in range(2):
+            self.answers(address)
+            pids.append(int(self.log_line(process, r" \[(\d+)\] INFO .* eof")))
+            idle = self.client(address)
+            os.kill(pids[-1], signal.SIGKILL)
+            self.ends(idle, "reset")
+            self.assertEqual(pids[-1], int(self.log_line(
+                process, r"ERROR worker (\d+) was ended by signal 9;")))
+        self.assertEqual(len({process.pid, *pids}), 3)
+        self.answers(address)
+        self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 0)
+
+    def test_worker_that_cannot_be_replaced(self):
+        """It is tried again, and no faster than once in the interval."""
+        process = self.start(
+            "--workers", "1", fork='print("fork at %.3f" % time.monotonic(), '
+            'file=sys.stderr, flush=True)',
+            adopt='if forks > 1: raise OSError("no luck")')
+        self.ready(process)
+        os.kill(int(children(process.pid)[0]), signal.SIGKILL)
+        times = []
+        for _ in range(3):
+            times.append(float(self.log_line(process, "fork at (.*)")))
+            self.log_line(process, "ERROR (no luck)" if times[1:] else
+                          "(signal 9; starting another)")
+        for earlier, later in zip(times, times[1:]):
+            self.assertGreater(later - earlier, 0.09)
+        self.log_line(process, "(ended with exit status 1; starting another)")
+
+    def test_workers_that_cannot_serve(self):
+        """If none can, there is no ready line, and the reason is told."""
+        for fork, words in (
+                ("raise OSError(11, 'again')", "enough threads or processes"),
+                ("number = fork()\n    return number or os.kill("
+                 "os.getpid(), 9)", "none of the workers")):
+            with self.subTest(words):
+                status, lines = self.outcome(self.start(
+                    "--workers", "2", fork=fork))
+                self.assertEqual(status, 1)
+                self.assertIn(words, "\n".join(lines))
+                self.assertNotIn("starting another", "\n".join(lines))
+
+    def test_one_worker_that_can_serve(self):
+        """It is enough for the ready line."""
+        process = self.start("--workers", "2", adopt='if forks == 1: '
+                             'raise OSError("no luck")')
+        self.answers(self.ready(process))
+        status, lines = self.outcome(process, signal.SIGTERM)
+        self.assertEqual((status, "\n".join(lines).count("ERROR no luck")),
+                         (0, 1), lines)
+
+    @unittest.skipUnless(hasattr(os, "sched_getaffinity")
+                         and len(os.sched_getaffinity(0)) > 1,
+                         "two workers do not run at once on one CPU")
     def test_clients_that_come_at_once(self):
-        """Between two of them, a server that shares its listener pauses."""
+        """No worker takes most of them, as a rule."""
+        process = self.start("--workers", "2", "-q", prelude="""
+from echoserver import EchoHandler
+EchoHandler.reply = staticmethod(lambda data: b"%8d" % os.getpid())""")
+        address = self.ready(process)
+        for _ in range(10):
+            clients = [self.asking(address) for _ in range(60)]
+            served = collections.Counter(self.receive(s, 8) for s in clients)
+            for s in clients:
+                s.close()
+            if max(served.values()) <= 45:
+                break
+        else:
+            self.fail("shared out as %r" % served)
+
+    def test_breather(self):
+        """Between two clients, a server that shares its listener pauses."""
         for seconds in 0, 0.001:
             with self.subTest(seconds), mock.patch(
                     "echoserver.server.acceptor.sleep") as sleep:
@@ -42,232 +144,64 @@ class BreatherTest(ModelTestCase):
                 self.assertEqual(sleep.call_args_list,
                                  [mock.call(0.001)] * 3 if seconds else [])
 
-
-@needs_fork
-class WorkersTest(TestCase):
-
-    # So that a worker is started again at once.
-    HURRY = """
-from echoserver.server.workers import Workers
-Workers.restart_interval = 0.1"""
-
-    # A reply that stops the process.
-    STOP = """
-import os, signal
-from echoserver import EchoHandler
-EchoHandler.reply = staticmethod(
-    lambda data: os.kill(os.getpid(), signal.SIGSTOP) or data)
-from echoserver.server import workers
-workers.CUT_TIMEOUT = 0.05"""
-
-    def echo(self, address):
-        """Return a connection over which data has come back."""
-        s = self.connect(address)
-        s.sendall(b"hello")
-        self.assertEqual(self.receive(s, 5), b"HELLO")
-        return s
-
-    def end(self, process, number=signal.SIGTERM):
-        """Stop a server, unless it ends by itself; return its exit status and
-        what it has logged."""
-        if number is not None:
-            process.send_signal(number)
-        log = process.communicate(timeout=PATIENCE)[1].decode()
-        return process.returncode, log
-
-    def test_worker_that_is_killed(self):
-        """Another takes its place, and the log tells how the first ended, and
-        one from the other."""
-        process, address = self.start_server(
-            "--workers", "1", "-m", "events", bufsize=0, prelude=self.HURRY)
-        pids = []
-        for _ in range(2):
-            self.echo(address).close()
-            line = self.read_line(process.stderr).decode()
-            pids.append(int(re.search(r" \[(\d+)\] INFO .* eof ",
-                                      line).group(1)))
-            if len(pids) == 1:
-                os.kill(pids[0], signal.SIGKILL)
-                self.assertIn(b"ERROR worker %d was ended by signal 9;"
-                              % pids[0], self.read_line(process.stderr))
-        self.assertEqual(len({process.pid, *pids}), 3)
-        self.assertEqual(self.end(process)[0], 0)
-
-    def test_worker_that_cannot_be_replaced(self):
-        """It is tried again, and no faster than once in the interval."""
-        process, address = self.start_server(
-            "--workers", "1", "-m", "events", bufsize=0,
-            prelude=self.HURRY + """
-import os, sys, time
-from echoserver import SelectorEchoServer
-def adopt(self, listener, adopt=SelectorEchoServer.adopt):
-    if forks > 1:
-        raise OSError("no luck")
-    adopt(self, listener)
-forks = 0
-def fork(fork=os.fork):
-    global forks
-    forks += 1
-    print("fork at %.3f" % time.monotonic(), file=sys.stderr, flush=True)
-    return fork()
-SelectorEchoServer.adopt, os.fork = adopt, fork""")
-        os.kill(int(children(process.pid)[0]), signal.SIGKILL)
-        log, times = "", []
-        while len(times) < 4:
-            log += self.read_line(process.stderr).decode()
-            times = [float(time) for time in re.findall("fork at (.*)", log)]
-        for earlier, later in zip(times, times[1:]):
-            self.assertGreater(later - earlier, 0.09)
-        self.assertIn("ERROR no luck", log)
-        self.assertIn("ended with exit status 1; starting another", log)
-
-    def test_workers_that_cannot_serve(self):
-        """If none can, there is no ready line, and the reason is told."""
-        for failing, words in (
-                ("import resource\nresource.setrlimit(resource.RLIMIT_AS, "
-                 "(120 << 20, 120 << 20))", "enough memory"),
-                ("import os\ndef fork():\n"
-                 "    raise OSError(11, 'again')\nos.fork = fork",
-                 "enough threads or processes"),
-                ("import os\nfrom echoserver.server.workers import Workers\n"
-                 "Workers._work = lambda *args: os.kill(os.getpid(), 9)",
-                 "none of the workers")):
-            with self.subTest(words):
-                status, log = self.end(self.run_server(
-                    "0", "--workers", "2", "-m", "pool", "--pool-size", "64",
-                    prelude=failing), number=None)
-                self.assertEqual(status, 1)
-                self.assertIn(words, log)
-                self.assertNotIn("starting another", log)
-                self.assertNotIn("Traceback", log)
-
-    def test_one_worker_that_can_serve(self):
-        """It is enough for the ready line."""
-        process, address = self.start_server("--workers", "2", prelude="""
-import os
-from echoserver import ThreadingEchoServer
-forks = 0
-def fork(fork=os.fork):
-    global forks
-    forks += 1
-    return fork()
-def adopt(self, listener, adopt=ThreadingEchoServer.adopt):
-    if forks == 1:
-        raise OSError("no luck")
-    adopt(self, listener)
-ThreadingEchoServer.adopt, os.fork = adopt, fork""")
-        self.echo(address).close()
-        status, log = self.end(process)
-        self.assertEqual((status, log.count("ERROR no luck")), (0, 1), log)
-
-    @unittest.skipUnless(hasattr(os, "sched_getaffinity")
-                         and len(os.sched_getaffinity(0)) > 1,
-                         "two workers do not run at once on one CPU")
-    def test_clients_that_come_at_once(self):
-        """No worker takes most of them, as a rule."""
-        process, address = self.start_server(
-            "--workers", "2", "-m", "events", "-q", prelude="""
-import os
-from echoserver import EchoHandler
-EchoHandler.reply = staticmethod(lambda data: b"%8d" % os.getpid())""")
-        for _ in range(10):
-            clients = [socket.socket() for _ in range(60)]
-            for s in clients:
-                self.addCleanup(s.close)
-                s.setblocking(False)
-                s.connect_ex(address)
-            served = collections.Counter()
-            for s in clients:
-                s.settimeout(PATIENCE)
-                s.sendall(b"?")
-                served[self.receive(s, 8)] += 1
-                s.close()
-            if max(served.values()) <= 45:
-                break
-        else:
-            self.fail("shared out as %r" % served)
-
-    def test_limit(self):
-        """It is divided so that in total it is kept, also with a rest."""
-        process, address = self.start_server("--workers", "3", "-c", "7")
-        clients = [self.connect(address) for _ in range(9)]
-        for s in clients:
-            s.sendall(b"x")
+    def test_limit_and_cpus(self):
+        """The limit is divided so that in total it is kept, also with a rest;
+        models with threads have a CPU each, as far as there are some; and an
+        ordinary end is no error."""
+        process = self.start("-m", "threads", "--workers", "3", "-c", "7")
+        address = self.ready(process)
+        if (hasattr(os, "sched_getaffinity")
+                and getattr(sys, "_is_gil_enabled", lambda: True)()):
+            cpus = [os.sched_getaffinity(int(pid))
+                    for pid in children(process.pid)]
+            self.assertEqual([len(found) for found in cpus], [1] * 3)
+            self.assertEqual(len(set.union(*cpus)), min(
+                3, len(os.sched_getaffinity(0))))
+        clients = [self.asking(address) for _ in range(9)]
         served = until(lambda: [found for found in [
             select.select(clients, [], [], 0)[0]] if len(found) >= 7])[0]
+        limits = [self.log_line(process, "WARNING at the limit of (.) conn")
+                  for _ in range(3)]
+        self.assertEqual(sorted(limits), ["2", "2", "3"])
         self.assertEqual(len(served), 7)
-        self.assertEqual(select.select(
-            [s for s in clients if s not in served], [], [], 0.05)[0], [])
+        self.quiet(*[s for s in clients if s not in served])
         for s in clients:
             s.close()
-        log = self.end(process)[1]
-        limits = re.findall("WARNING at the limit of (.) connections", log)
-        self.assertEqual(sorted(limits), ["2", "2", "3"])
+        status, lines = self.outcome(process, signal.SIGTERM)
+        log = "\n".join(lines)
+        self.assertEqual((status, log.count("ERROR"),
+                          log.count("INFO served")), (0, 0, 3), log)
 
     def test_stop(self):
-        """An ordinary end is no error, however many workers there are."""
-        process, address = self.start_server("--workers", "8")
-        until(lambda: len(children(process.pid)) == 8, "the workers")
-        self.echo(address).close()
-        status, log = self.end(process)
-        self.assertEqual((status, re.findall("ERROR.*", log)), (0, []))
-        self.assertEqual(log.count("INFO served"), 8)
+        """Callers are ignored from then on, unless others serve after us."""
+        for adopted in False, True:
+            server = self.make()
+            server.adopted = adopted
+            group = workers.Workers(server, None, 0, None)
+            with mock.patch.object(workers, "ignore_callers") as ignore:
+                group.stop()
+            group.serve_forever()
+            group.server_close()
+            self.assertEqual(ignore.called, not adopted)
 
     def test_worker_that_is_stuck(self):
         """It is killed when the drain is over, which the log tells, and the
         exit status is 1."""
-        process, address = self.start_server(
-            "--workers", "1", "--grace", "0.05", prelude=self.STOP)
-        s = self.connect(address)
-        s.sendall(b"hello")
-        (pid,) = until(lambda: [pid for pid in children(process.pid)
-                                if state(pid) == "T"], "the worker to stop")
-        status, log = self.end(process)
+        process = self.start("--workers", "1", "--grace", "0.05", prelude="""
+from echoserver import EchoHandler
+EchoHandler.reply = staticmethod(
+    lambda data: os.kill(os.getpid(), signal.SIGSTOP) or data)
+from echoserver.server import workers
+workers.CUT_TIMEOUT = 0.05""")
+        self.asking(self.ready(process))
+
+        def is_stopped(pid):
+            with open("/proc/%s/stat" % pid) as f:
+                return f.read().rpartition(") ")[2][0] == "T"
+
+        (pid,) = until(lambda: list(filter(is_stopped, children(
+            process.pid))), "the worker to stop")
+        status, lines = self.outcome(process, signal.SIGTERM)
         self.assertEqual(status, 1)
         self.assertIn("ERROR worker %s did not drain and was killed" % pid,
-                      log)
-
-    def test_poller_that_is_not_inherited(self):
-        """A kqueue is not, and its number may be another file's."""
-        process, address = self.start_server("--workers", "1", prelude="""
-import os
-from echoserver.server.loop import Loop
-from tests.support import not_inherited
-Loop.poller_class, os.fork = not_inherited()""")
-        self.echo(address).close()
-        self.assertEqual(self.end(process)[0], 0)
-
-    def test_ignored_end_of_children(self):
-        """Who starts it may ignore SIGCHLD: it is told all the same."""
-        process, address = self.start_server(
-            "--workers", "1", "-m", "events", bufsize=0,
-            prelude=self.HURRY + """
-import signal
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)""")
-        self.echo(address).close()
-        line = self.read_line(process.stderr).decode()
-        pid = int(re.search(r" \[(\d+)\] ", line).group(1))
-        os.kill(pid, signal.SIGKILL)
-        self.assertIn(b"was ended by signal 9", self.read_line(process.stderr))
-
-    def test_worker_with_children_that_is_killed(self):
-        """Another takes its place at once, whatever its children do."""
-        process, address = self.start_server(
-            "--workers", "1", "-m", "processes", bufsize=0,
-            prelude=self.HURRY)
-        self.echo(address)
-        (worker,) = children(process.pid)
-        os.kill(int(worker), signal.SIGKILL)
-        self.assertIn(b"was ended by signal 9", self.read_line(process.stderr))
-        self.echo(address)
-
-    def test_words_for_an_end(self):
-        """A signal and an exit status are told apart."""
-        self.assertEqual(describe(9), "was ended by signal 9")
-        self.assertEqual(describe(1 << 8), "ended with exit status 1")
-
-
-
-
-if __name__ == "__main__":
-    unittest.main()
+                      "\n".join(lines))

@@ -16,6 +16,8 @@ LAST_SECONDS = 3.0
 # Opened early: a program that is stuck may be out of descriptors, too.
 NOWHERE = os.open(os.devnull, os.O_WRONLY)
 
+CALLS = itertools.count()   # of end_soon()
+
 # Signals that stop the program on this system.  SIGHUP says that the terminal
 # is gone; if it was ignored at the start, by nohup, it stays so.  SIGBREAK is
 # Ctrl-Break, on Windows.
@@ -62,12 +64,15 @@ def stop_on(signals: List[int], stop: Callable[..., Any],
 
 
 def end_soon() -> None:
-    """Have this process exit with 1 in LAST_SECONDS, if it still runs then.
+    """Have this process exit with 1 in LAST_SECONDS, if it still runs then;
+    calling it again does nothing.
 
     A thread of faulthandler sees to that.  It needs no Python code to run, so
     it works whatever the program waits for; and as process 1 of a container,
     where a signal with its default action does nothing.
     """
+    if next(CALLS):
+        return      # it would begin to count anew
     with contextlib.suppress(RuntimeError):     # no thread can be started
         faulthandler.dump_traceback_later(LAST_SECONDS, exit=True,
                                           file=NOWHERE)

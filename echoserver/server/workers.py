@@ -17,6 +17,7 @@ from .child import Child, describe, hear_parent
 from .drain import CUT_TIMEOUT
 from .listening import explain
 from .log import logger
+from .signals import end_soon
 from .system import ignore_callers
 
 __all__ = ["Workers", "serve_in_child"]
@@ -152,6 +153,7 @@ class Workers:
         self._reports.close()
         self._report.close()
         for child in self._children:
+            end_soon()      # the log may be stuck, as the worker was
             logger.error("worker %d did not drain and was killed", child.pid)
 
     def _wait(self, seconds: float) -> None:

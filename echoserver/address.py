@@ -4,8 +4,8 @@ import re
 import socket
 from typing import Any, Optional, Tuple
 
-__all__ = ["checked_address", "checked_port", "printable", "show_address",
-           "split_address"]
+__all__ = ["checked_address", "checked_port", "has_zone", "printable",
+           "show_address", "split_address"]
 
 
 def checked_address(address: Any) -> Tuple[Any, ...]:
@@ -70,12 +70,24 @@ def show_address(address: Any) -> str:
     return "%s:%s" % ("[%s]" % host if ":" in host else host, port)
 
 
+def has_zone(zone: str) -> bool:
+    """Return whether this host has a network interface of that name or
+    number."""
+    try:
+        return zone.isdecimal() or socket.if_nametoindex(zone) > 0
+    except AttributeError:      # Windows before 3.8
+        return True
+    except OSError:
+        return False
+
+
 def _zone(index: int) -> str:
     """Return the name of the network interface with that number."""
     try:
         return socket.if_indextoname(index)
     except (AttributeError, OSError):   # Windows before 3.8; it is gone
         return str(index)
+
 
 def printable(text: str) -> str:
     """Return text with control characters escaped, so that it cannot forge a

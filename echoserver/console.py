@@ -3,10 +3,18 @@
 import io
 import os
 import selectors
+import signal
 import sys
 from typing import Any, cast
 
-__all__ = ["discard_output", "make_output_wait"]
+resource: Any = None
+try:
+    import resource
+except ImportError:     # Windows
+    pass
+
+__all__ = ["WaitingFile", "allow_descriptors", "die", "discard_output",
+           "make_output_wait"]
 
 # poll() needs no descriptor of its own, and takes those above 1023.
 _Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
@@ -60,3 +68,32 @@ def discard_output() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)
+
+
+def allow_descriptors(count: int) -> bool:
+    """Raise the limit of open descriptors to count if it is less; return
+    whether that many are allowed.
+
+    Many systems start processes with a limit of 1,024 (256 on macOS) that they
+    may raise themselves, up to a hard limit.
+    """
+    if resource is None:
+        return True
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        if soft != resource.RLIM_INFINITY and soft < count:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+        return True
+    except (OSError, ValueError):
+        return False
+
+
+def die(number: int, frame: Any = None) -> None:
+    """End this process by a signal, as its default action does.
+
+    Process 1 of a container has no default actions: it exits with the status
+    that a shell would show.
+    """
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)

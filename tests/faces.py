@@ -15,7 +15,6 @@ from unittest import mock
 
 from echoserver.client.__main__ import main
 from echoserver.client.counting import Count
-from echoserver.client.report import Report
 from echoserver.client.waiting import Tasks
 
 from . import peers
@@ -70,7 +69,9 @@ class ClientTestCase(TestCase):
         with stdout or tempfile.TemporaryFile("w+", encoding=encoding) as out:
             sys.stdin, sys.stdout = stdin or io.StringIO(), out
             try:
-                with contextlib.redirect_stderr(io.StringIO()) as err:
+                with contextlib.redirect_stderr(io.StringIO()) as err, \
+                        mock.patch("echoserver.client.program."
+                                   "make_output_wait"):
                     code = main([str(arg) for arg in args])
             finally:
                 sys.stdin, sys.stdout = saved
@@ -128,7 +129,7 @@ class CountTestCase(ClientTestCase):
     def setUp(self):
         super().setUp()
         for where, what, seconds in ((Tasks, "tick", 0.02),
-                                     (Report, "line_interval", 0.01),
+                                     (Count, "line_interval", 0.01),
                                      (Count, "last_reply_timeout", 0.05)):
             patch = mock.patch.object(where, what, seconds)
             patch.start()

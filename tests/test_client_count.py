@@ -1,23 +1,26 @@
 """The client program as a counter of round trips."""
 
 import contextlib
+import glob
 import os
 import re
 import select
 import signal
+import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 import unittest
+import zipfile
 from unittest import mock
 
 from echoserver.client.counting import Count
-from echoserver.client.report import Report
 
 from . import peers
-from .faces import CountTestCase, at_rest
-from .support import PATIENCE, until
+from .faces import ENVIRONMENT, CountTestCase, at_rest
+from .support import PATIENCE, ROOT, until
 
 try:
     import fcntl
@@ -50,7 +53,7 @@ class CountTests(CountTestCase):
                          r"\([0-9.]+ Mbit/s\)$")
         for line, name in zip(lines[5:], ["RTT", "wait"]):
             self.assertRegex(line, "^%s min/mean/p50/p90/p99/max "
-                             "([0-9.]+/){5}[0-9.]+ ms$" % name)
+                             "([0-9.]+/){5}[0-9.]+ ms" % name)
 
     def test_interval(self):
         """It is the time between two messages, and kept."""
@@ -77,7 +80,7 @@ class CountTests(CountTestCase):
         """Without an interval there is no line for each, and no progress
         where there is no terminal."""
         code, out, err = self.count(*self.play(peers.echo), "-c", 500)
-        self.assertEqual((code, out.count(b"\n"), err), (0, 4, []))
+        self.assertEqual((code, out.count(b"\n"), err), (0, 5, []))
         self.assertIn(b"500 sent, 500 verified, 0 lost, 0 wrong", out)
 
     def test_connections(self):
@@ -119,17 +122,21 @@ class CountTests(CountTestCase):
             "messages_unanswered", "replies_wrong", "seconds", "replies_per_s",
             "bytes_per_s", "failures", "first_failure", "outages",
             "longest_outage_seconds", "tcp_retransmissions",
-            "oldest_unanswered_seconds"} | {
-            "%s_%s_us" % (what, which) for what in ("rtt", "wait", "connect")
-            for which in ("min", "mean", "p50", "p90", "p99", "max")})
+            "oldest_unanswered_seconds", "messages_unsent", "reconnect",
+            "replies_least", "replies_most", "started", "stopped_seconds",
+            "addresses"} | {
+            "%s_%s_us" % (what, which)
+            for what in ("rtt", "wait", "connect", "first") for which in ("min", "mean", "p50", "p90", "p99", "max")})
         self.assertEqual([figures[name] for name in (
             "replies_verified", "size_bytes", "interval_seconds", "failures",
             "first_failure", "outages", "longest_outage_seconds",
-            "wait_p50_us")], [20, 1000, 0, {}, None, 0, 0, None])
+            "stopped_seconds", "addresses", "replies_least", "reconnect")],
+            [20, 1000, 0, {}, None, 0, 0, 0, ["127.0.0.1"], 20, False])
+        self.assertRegex(figures["started"], "^[0-9]{4}-[0-9T:.-]+[+][0-9:]+$")
         self.assertAlmostEqual(figures["bytes_per_s"],
                                figures["replies_per_s"] * 1000,
                                delta=figures["bytes_per_s"] / 100)
-        for what in "rtt", "connect":
+        for what in "rtt", "wait", "connect", "first":
             times = [figures["%s_%s_us" % (what, name)]
                      for name in ("min", "p50", "p90", "p99", "max")]
             self.assertEqual(times, sorted(times))
@@ -143,8 +150,9 @@ class CountTests(CountTestCase):
         outcome = self.count(*address, "-c", 3, "--json")
         figures = self.figures(outcome[1])
         line = self.assertFails(outcome, 1, "REFUSED", address, outcome[1])
-        self.assertEqual((figures["messages_lost"], figures["rtt_p99_us"]),
-                         (3, None))
+        self.assertEqual([figures[name] for name in (
+            "messages_sent", "messages_lost", "messages_unsent",
+            "rtt_p99_us")], [0, 0, 3, None])
         self.assertEqual(figures["failures"], {"REFUSED": 3})
         self.assertTrue(line.startswith(figures["first_failure"]))
         self.assertEqual(figures["outages"], 1)
@@ -159,7 +167,17 @@ class CountTests(CountTestCase):
         for number, line in enumerate(err, 1):
             self.assertRegex(line, r"^REFUSED .* \(seq=%d time=[0-9.]+ ms\)$"
                              % number)
-        self.assertIn(b"2 sent, 0 verified, 2 lost, 0 wrong", out)
+        self.assertIn(b"0 sent, 0 verified, 0 lost, 0 wrong, 2 not sent", out)
+
+    def test_one_message_without_a_connection(self):
+        """One line for one fault; nothing was sent, and there are no figures
+        of one message."""
+        for host, word in ("127.0.0.1", "REFUSED"), ("nosuch.invalid", "DNS"):
+            port = peers.nobody()[1]
+            outcome = self.here(host, port, "-c", 1)
+            self.assertFails(outcome, 1, word, (host, port), outcome[1])
+            self.assertRegex(outcome[1].decode(), "^--- .*\n0 sent, 0 verified"
+                             ", 0 lost, 0 wrong, 1 not sent in [0-9.]+ s\n$")
 
     def test_every_word_is_told(self):
         """Though quiet, the first failure of each kind has its line, so that
@@ -216,11 +234,12 @@ class CountTests(CountTestCase):
         outcome = self.here(
             *self.play(script), "-c", 2, "-s", 8, "-i", 600, "-q")
         self.assertEqual(outcome[0], 1)
-        self.assertIn(b"2 sent, 1 verified, 1 lost", outcome[1])
+        self.assertIn(b"1 sent, 1 verified, 0 lost, 0 wrong, 1 not sent",
+                      outcome[1])
 
     def test_turn_after_a_loss_while_idle(self):
         """The next message goes in its place, and the outage began with the
-        cut, not with the silence."""
+        last reply."""
         def script(connection):
             connection.sendall(peers.take(connection, 8).upper())
             select.select([connection], [], [], 0.1)
@@ -230,9 +249,8 @@ class CountTests(CountTestCase):
             "-c", 3, "-s", 8, "-i", "0.2", "-q", "--json")
         figures = self.figures(outcome[1])
         self.assertEqual((figures["replies_verified"],
-                          figures["messages_lost"]), (2, 1))
-        self.assertLessEqual(figures["longest_outage_seconds"],
-                             figures["seconds"] - 0.1)
+                          figures["messages_unsent"]), (2, 1))
+        self.assertGreaterEqual(figures["longest_outage_seconds"], 0.1)
 
     def test_failures_are_no_storm(self):
         """After a failure a connection waits before it connects again."""
@@ -305,7 +323,8 @@ class CountTests(CountTestCase):
         code, out, err = self.slowly(*address, "-D", "-c", 2)
         stamp = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.]\d{3}[+-]\d\d:\d\d "
         self.assertRegex(err[0], stamp + "CLOSED ")
-        self.assertRegex(out.decode(), stamp + "64 bytes ")
+        self.assertEqual(re.sub("(?m)" + stamp, "", out.decode()).count("\n"),
+                         len(re.findall("(?m)" + stamp, out.decode())))
 
     def test_deadline(self):
         """It ends the count, which is right if all replies have come."""
@@ -315,13 +334,118 @@ class CountTests(CountTestCase):
         self.assertIn(b" 0 lost, 0 wrong in ", out)
         self.assertIs(signal.getsignal(signal.SIGTERM), signal.SIG_DFL)
 
+    def test_deadline_with_too_few_replies(self):
+        """TIMEOUT, 1, as of ping: fewer came than were asked for."""
+        address = self.play(peers.echo)
+        outcome = self.here(*address, "-c", 10, "-i", 5, "-w", "0.1", "-q")
+        self.assertIn("answered only 1 messages", self.assertFails(
+            outcome, 1, "TIMEOUT", address, outcome[1]))
+
+    def test_reconnect(self):
+        """Each message has a connection, whose times are in its line."""
+        peer = peers.play(self, peers.echo)
+        code, out, err = self.slowly(*peer.address, "-c", 3, "--reconnect")
+        self.assertEqual((code, err, peer.accepted), (0, [], 3))
+        self.assertEqual(len(re.findall(br"seq=\d connect=[0-9.]+ ms time="
+                                        br"[0-9.]+ ms\n", out)), 3)
+        self.assertIn(b"\nconnect min/mean/", out)
+        figures = self.figures(self.count(
+            *peer.address, "-c", 20, "-n", 2, "--reconnect", "--json")[1])
+        self.assertEqual((figures["reconnect"], peer.accepted), (True, 23))
+        self.assertGreater(figures["first_min_us"], figures["connect_min_us"])
+
+    def test_connection_that_starves(self):
+        """It shows in the replies of a connection, and in the waits, though
+        there is no interval."""
+        scripts = [peers.mute]
+        address = self.play(lambda connection: (
+            scripts.pop() if scripts else peers.echo)(connection))
+        code, out, err = self.count(*address, "-c", 0, "-n", 3, "-w", "0.2",
+                                    "--json")
+        figures = self.figures(out)
+        self.assertEqual((code, figures["replies_least"],
+                          figures["messages_unanswered"]), (1, 0, 1))
+        self.assertGreater(figures["replies_most"], 1)
+        self.assertGreaterEqual(figures["wait_max_us"], 2e5)
+        self.assertGreaterEqual(figures["wait_max_us"], figures["rtt_max_us"])
+
+    def test_address_that_changes(self):
+        """After a loss the name is looked up again; the addresses that were
+        measured are told."""
+        old = self.play(lambda connection: connection.sendall(
+            peers.take(connection, 64).upper()))
+        places = [self.play(peers.echo), old]
+
+        def resolve(host, *args):
+            if args[-1] == socket.AI_NUMERICHOST:
+                raise socket.gaierror
+            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", places.pop())]
+        with mock.patch("socket.getaddrinfo", resolve):
+            code, out, err = self.count("name", 1, "-c", 3)
+        self.assertEqual((code, places), (1, []))
+        self.assertIn(b"--- name:1 (127.0.0.1), ", out)
+        self.assertIn(b" 2 verified, ", out)
+
+    @unittest.skipIf(resource is None, "no limit of descriptors")
+    def test_many_connections(self):
+        """As many as the hard limit of descriptors allows."""
+        peer = peers.play(self, peers.echo)
+        process = self.client(
+            *peer.address, "-c", 2000, "-n", 200, "-i", 0, preexec_fn=(
+                lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (
+                    64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))))
+        code, out, err = self.outcome(process)
+        self.assertEqual((code, err), (0, []))
+        self.assertGreater(peer.accepted, 64)
+
+    @unittest.skipUnless(hasattr(signal, "SIGSTOP"), "no SIGSTOP")
+    def test_standstill(self):
+        """The time in which this program was stopped is told, and is in no
+        wait, round trip or outage."""
+        process = self.client(*self.play(peers.echo), "-c", 0, "-i", "0.05",
+                              "--json", "-n", 2)
+        until(lambda: at_rest(process), "the program to wait")
+        process.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        select.select([process.stderr], [], [], 2)
+        process.send_signal(signal.SIGCONT)
+        line = self.read_line(process.stderr).decode()
+        process.send_signal(signal.SIGINT)
+        code, out, err = self.outcome(process)
+        figures = self.figures(out)
+        self.assertRegex(line, "^this program stood still for [0-9.]+ s")
+        self.assertLess(1.5, figures["stopped_seconds"])
+        for name in "rtt_max_us", "wait_max_us":
+            self.assertLess(figures[name], 1.5e6)
+        self.assertLess(figures["longest_outage_seconds"], 1.5)
+
+    def test_program_that_is_replaced(self):
+        """What may be needed at the end is imported at the start."""
+        with tempfile.TemporaryDirectory() as folder:
+            name = os.path.join(folder, "a.pyz")
+            with zipfile.ZipFile(name, "w") as archive:
+                for path in glob.glob(os.path.join(
+                        ROOT, "echoserver", "**", "*.py"), recursive=True):
+                    archive.write(path, os.path.relpath(path, ROOT))
+                archive.writestr("__main__.py", "from echoserver.client."
+                                 "__main__ import main; raise SystemExit(main())")
+            process = self.run_python(name, *self.play(peers.echo), "-c", 0,
+                                      "-i", "0.2", env=ENVIRONMENT, bufsize=0)
+            self.read_line(process.stdout)
+            with open(name, "wb"):
+                pass
+            process.stdout.close()
+            self.assertEqual(process.wait(PATIENCE), 141)
+            self.assertEqual(process.stderr.read(), b"")
+
     def test_deadline_without_a_reply(self):
         """TIMEOUT, 1: neither the connection nor the reply came."""
         for address in self.play(peers.mute), peers.deaf(self):
             outcome = self.count(*address, "-c", 1, "-w", "0.1")
             self.assertFails(outcome, 1, "TIMEOUT", address, outcome[1])
-            self.assertIn(b"1 sent, 0 verified, 0 lost, 0 wrong, 1 unanswered",
-                          outcome[1])
+            self.assertRegex(outcome[1], b" 0 verified, 0 lost, 0 wrong, "
+                             b"1 (unanswered|not sent)")
 
     def test_stall(self):
         """What a stalled server keeps back is counted from when it was due."""
@@ -353,7 +477,7 @@ class CountTests(CountTestCase):
     def test_lines_of_progress(self):
         """Where there is no terminal nor a line for each reply, there is one
         from time to time."""
-        with mock.patch.object(Report, "progress_interval", 0.05):
+        with mock.patch.object(Count, "progress_interval", 0.05):
             code, out, err = self.count(*self.play(peers.echo), "-c", 0,
                                         "-w", "0.2")
         self.assertRegex(out.decode(), r"(?s)^(\d+ replies/s, max [0-9.]+ ms, "
@@ -367,7 +491,7 @@ class CountTests(CountTestCase):
                     *self.play(peers.echo), "-c", 200, "--histogram",
                     encoding=encoding)
             self.assertEqual((code, err), (0, []))
-            lines = out.decode(encoding).splitlines()[4:]
+            lines = out.decode(encoding).splitlines()[5:]
             self.assertIn(bar, "".join(lines))
             self.assertEqual(max(map(len, lines)), 49)
             self.assertEqual(sum(int(line.split()[2]) for line in lines), 200)

@@ -24,10 +24,20 @@ def and_more(connection):
     peers.mute(connection)
 
 
+def http(connection):
+    """Answer as a web server does."""
+    connection.recv(1 << 16)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    peers.mute(connection)
+
+
 # A server that does this, exit code, word, and what the line says besides.
 TABLE = [
-    ("an early end", partly(peers.end), 1, "CLOSED", "bytes unanswered; "),
-    ("a cut", partly(peers.cut), 1, "RESET", "bytes unanswered; "),
+    ("an early end", partly(peers.end), 1, "CLOSED", "bytes unanswered; it "),
+    ("a cut", partly(peers.cut), 1, "RESET", "bytes unanswered; the server"),
+    ("an end before any reply", peers.after(0, peers.end, request=3), 1,
+     "CLOSED", "accepted the connection after .* expects TLS, or is a proxy"),
+    ("an answer of HTTP", http, 3, "WRONG", r"b'HTTP/1\.1 400 Bad"),
     ("a wrong byte", peers.corrupt, 3, "WRONG", r"offset \d+: sent b"),
     ("no upper case", peers.verbatim, 3, "WRONG", r"offset \d+: sent b"),
     ("a greeting", peers.banner, 3, "WRONG", r"offset 0: .* got b'220 mail"),
@@ -64,7 +74,7 @@ class FaultTests(ClientTestCase):
         over = threading.Event()
         address = self.play(lambda connection: over.wait(PATIENCE))
         self.addCleanup(over.set)
-        self.check(address, 1, "TIMEOUT", "bytes unanswered; .* timeout",
+        self.check(address, 1, "TIMEOUT", "accepted .* but did not answer.*; .* timeout",
                    "-W", "0.1")
 
     def test_refused(self):
@@ -75,6 +85,14 @@ class FaultTests(ClientTestCase):
         """The name has no address, or is none."""
         for host in "nosuch.invalid", "a..b":
             self.check((host, 80), 1, "DNS", "check the spelling")
+
+    def test_name_that_forges_a_line(self):
+        """It is shown escaped."""
+        for face, outcome in self.outcomes("a\r\nREFUSED 10.0.0.1\33", 80):
+            with self.subTest(face):
+                self.assertEqual((outcome[0], len(outcome[2])), (1, 1))
+                self.assertIn("DNS a\\r\\nREFUSED 10.0.0.1\\x1b:80 ",
+                              outcome[2][0])
 
     def test_unreachable(self):
         """The system's words for an address that it cannot reach."""
@@ -104,11 +122,12 @@ class FaultTests(ClientTestCase):
     def test_shortage(self):
         """2, and a sentence about this host: no fault of the server's."""
         address = peers.nobody()
-        for number, what in (errno.EMFILE, "descriptors"), (
-                errno.ENOBUFS, "network buffers"):
+        for number, what in ((errno.EMFILE, "is out of descriptors"),
+                             (errno.ENOBUFS, "is out of network buffers"),
+                             (errno.EADDRNOTAVAIL, "has no local port left")):
             with mock.patch("socket.socket.connect_ex", return_value=number):
                 for face, outcome in self.outcomes(*address):
                     with self.subTest(face):
                         self.assertEqual(outcome[0], 2)
                         self.assertRegex(outcome[2][0],
-                                         "^this host is out of %s; " % what)
+                                         "this host %s.*; " % what)

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import unittest
 from unittest import mock
 
@@ -49,12 +50,12 @@ class IdleTests(ClientTestCase):
             "alive after all of them"], []))
 
     def test_cut_that_shows(self):
-        """1: it is told at once, after how much silence and how."""
+        """4: it is told at once, after how much silence and how."""
         for then, word in (peers.end, "CLOSED"), (peers.cut, "RESET"):
             code, out, err = self.here(*self.play(cuts(then)),
                                        "--idle", "0.01,600,700")
             lines = out.decode().splitlines()
-            self.assertEqual((code, err, len(lines)), (1, [], 4))
+            self.assertEqual((code, err, len(lines)), (4, [], 4))
             self.assertEqual(lines[0], "silent for 0.01 s: alive")
             for line in lines[1:3]:
                 self.assertRegex(line, r"^silent for [67]00 s: cut after "
@@ -64,12 +65,12 @@ class IdleTests(ClientTestCase):
                              "something in between")
 
     def test_cut_that_does_not_show(self):
-        """1: it is found by asking again."""
+        """4: it is found by asking again."""
         code, out, err = self.here(*self.play(peers.after(len("before 0.01 s"),
                                                           peers.mute)),
                                    "--idle", "0.01", "-W", "0.05")
         lines = out.decode().splitlines()
-        self.assertEqual((code, err), (1, []))
+        self.assertEqual((code, err), (4, []))
         self.assertEqual(lines[0], "silent for 0.01 s: lost, as was found "
                          "when it was asked again (TIMEOUT)")
         self.assertRegex(lines[1], "^cut within 0.01 s; ")
@@ -90,7 +91,7 @@ class IdleTests(ClientTestCase):
             if b"0.1" not in data:
                 peers.echo(connection)
         code, out, err = self.here(*self.play(script), "--idle", "0.1,0.2")
-        self.assertEqual((code, err), (1, []))
+        self.assertEqual((code, err), (4, []))
         self.assertEqual(out.splitlines()[-1], b"alive after 0.2 s: what was "
                          b"cut sooner has another reason")
 
@@ -123,13 +124,16 @@ class IdleTests(ClientTestCase):
         """One object, with a unit in the name of every figure."""
         host, port = self.play(cuts(peers.end))
         code, out, err = self.here(host, port, "--idle", "600,0.01", "--json")
-        self.assertEqual((code, out.count(b"\n"), err), (1, 1, []))
+        self.assertEqual((code, out.count(b"\n"), err), (4, 1, []))
         figures = json.loads(out.decode())
+        self.assertRegex(figures.pop("started"), "^[0-9]{4}-")
         after = figures["cuts"][0].pop("after_seconds")
         self.assertTrue(0 < after < 600, after)
         self.assertEqual(figures, {
             "host": host, "port": port, "alive_after_seconds": 0.01,
             "cut_within_seconds": 600, "failures": {}, "first_failure": None,
+            "asked_seconds": [0.01, 600], "alive_seconds": [0.01],
+            "unfinished_seconds": [], "stopped_seconds": 0,
             "cuts": [{"seconds": 600, "word": "CLOSED"}]})
 
     def test_quiet(self):
@@ -138,6 +142,8 @@ class IdleTests(ClientTestCase):
                                    "--idle", "0.01")
         self.assertEqual((code, out, err), (
             0, b"alive after all of them\n", []))
+        self.assertRegex(self.here(*self.play(peers.echo), "-q", "-D", "--idle"
+                                   , "0.01")[1], b"^[0-9]{4}-.* alive after ")
 
     @unittest.skipUnless(hasattr(signal, "SIGQUIT"), "no SIGQUIT")
     def test_state_so_far(self):
@@ -158,6 +164,62 @@ class IdleTests(ClientTestCase):
             code, out, err = self.here("--idle=" + text)
             self.assertEqual(code, 2)
             self.assertIn("must be a number of seconds", err[-1])
+
+    def test_interrupted_json(self):
+        """The object says which silences have not come to their end."""
+        asked = threading.Event()
+
+        def script(connection):
+            connection.sendall(connection.recv(100).upper())
+            data = connection.recv(100)
+            connection.sendall(data.upper())
+            if data:
+                connection.recv(100)
+                asked.set()
+        process = self.client(*self.play(script), "--idle", "0.01,600",
+                              "--json")
+        self.assertTrue(asked.wait(PATIENCE))
+        process.send_signal(signal.SIGTERM)
+        code, out, err = self.outcome(process)
+        figures = json.loads(out.decode())
+        self.assertEqual((code, err, [figures[name + "_seconds"] for name in (
+            "asked", "alive", "unfinished")]), (
+            143, [], [[0.01, 600], [0.01], [600]]))
+
+    @unittest.skipUnless(hasattr(signal, "SIGSTOP"), "no SIGSTOP")
+    def test_standstill(self):
+        """A silence in which this program was stopped counts as what it was,
+        whether or not it was cut."""
+        def script(connection):
+            data = connection.recv(100)
+            if b"0.05" in data:
+                self.assertTrue(begun.wait(PATIENCE))
+            connection.sendall(data.upper())
+            begun.set()
+            if b"0.05" in data:
+                data = connection.recv(100)     # both have begun
+                os.kill(process.pid, signal.SIGSTOP)
+                os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+                stopped.set()
+                threading.Event().wait(0.8)
+                os.kill(process.pid, signal.SIGCONT)
+                connection.sendall(data.upper())
+            elif cut:
+                self.assertTrue(stopped.wait(PATIENCE))
+                return
+            peers.echo(connection)
+        for cut, code in (True, 4), (False, 0):
+            begun, stopped = threading.Event(), threading.Event()
+            process = self.client(*self.play(script), "--idle", "0.05,0.6",
+                                  "--json", "-D")
+            outcome = self.outcome(process)
+            figures = json.loads(outcome[1].decode())
+            self.assertEqual((outcome[0], len(outcome[2])), (code, 1))
+            self.assertRegex(outcome[2][0], "^[0-9]{4}-.* this program stood "
+                             "still for [0-9.]+ s")
+            self.assertGreaterEqual(figures["stopped_seconds"], 0.5)
+            self.assertGreaterEqual(figures["cut_within_seconds" if cut else
+                                            "alive_after_seconds"], 0.8)
 
     @unittest.skipIf(pty is None, "no pseudo-terminals")
     def test_interrupted(self):

@@ -1,5 +1,6 @@
 """The client program as a filter."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -83,6 +84,30 @@ class PipeTests(ClientTestCase):
         self.assertEqual(code, 1)
         self.assertIn(out, (b"", b"ONE\n"))     # a reset may overtake it
         self.assertRegex(err[0], "^(RESET|CLOSED) ")
+
+    def test_wrong_echo(self):
+        """All that was right before it is written."""
+        data = b"a" * 300000
+
+        def script(connection):
+            reply = bytearray(peers.take(connection, len(data)).upper())
+            reply[250000] = 0
+            connection.sendall(reply)
+            peers.mute(connection)
+        code, out, err = self.pipe(data, *self.play(script))
+        self.assertEqual((code, len(err)), (3, 1))
+        self.assertTrue(out == b"A" * 250000)
+
+    def test_many_descriptors(self):
+        """select() would take none above 1023."""
+        with contextlib.ExitStack() as stack:
+            try:
+                for _ in range(1100):
+                    stack.callback(os.close, os.dup(0))
+            except OSError:
+                self.skipTest("fewer descriptors are allowed here")
+            self.assertEqual(self.pipe(b"abc", *self.play(peers.echo)),
+                             (0, b"ABC", []))
 
     def test_closed_output(self):
         """141, quietly: nobody reads the replies any more."""

@@ -42,16 +42,26 @@ class Session:
     has passed by.
     """
 
-    def __init__(self, test, *args, env=(), stdout=None):
+    def __init__(self, test, *args, env=(), stdout=None, **options):
         self.test = test
         self.shown = b""
         self.master, slave = pty.openpty()
         environment = dict(ENVIRONMENT, TERM="dumb", INPUTRC=os.devnull)
         environment.update(env)
         self.process = test.client(
-            *args, stdin=slave, stdout=stdout or slave, env=environment)
+            *args, stdin=slave, stdout=stdout or slave, env=environment,
+            **options)
         os.close(slave)
-        test.addCleanup(os.close, self.master)
+        test.addCleanup(lambda: self.master and os.close(self.master))
+
+    def close(self):
+        os.close(self.master)
+        self.master = None
+
+    def expect_quiet_keys(self):
+        """Wait until the line editor has turned the echo off."""
+        until(lambda: not termios.tcgetattr(self.master)[3] & termios.ECHO,
+              "the line editor")
 
     def type(self, text):
         os.write(self.master, text if isinstance(text, bytes)
@@ -85,14 +95,14 @@ class Session:
         """Return the next line on standard error."""
         return self.test.read_line(self.process.stderr).decode().rstrip()
 
-    def interrupt(self):
-        """Send SIGINT when the program waits.
+    def interrupt(self, number=signal.SIGINT):
+        """Send a signal when the program waits.
 
         One that comes between the last key and the select() after it stays
         unnoticed until the next key, in every readline of CPython.
         """
         until(lambda: at_rest(self.process), "the program to wait")
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(number)
 
     def ends(self, code):
         """Check the exit code, and that nothing is left unsaid."""
@@ -184,6 +194,43 @@ class TerminalTests(ClientTestCase):
         session.type("abc\n")
         session.ends(141)
 
+    def test_signals_that_end_it(self):
+        """The terminal has its mode back, and then the signal has its
+        effect."""
+        for number in signal.SIGTERM, signal.SIGQUIT:
+            session = self.start(peers.echo)
+            session.expect_quiet_keys()
+            session.interrupt(number)
+            self.assertEqual(session.process.wait(PATIENCE), -number)
+            self.assertTrue(termios.tcgetattr(session.master)[3]
+                            & termios.ECHO)
+
+    def test_terminal_that_closes(self):
+        """It is the end of input, where SIGHUP is ignored."""
+        for options in {}, {"stdout": subprocess.PIPE}:
+            address = self.play(peers.echo)
+            session = Session(self, *address, preexec_fn=lambda: signal.signal(
+                signal.SIGHUP, signal.SIG_IGN), **options)
+            session.type("abc\n")
+            if options:
+                self.assertEqual(self.read_line(session.process.stdout),
+                                 b"ABC\n")
+            else:
+                session.expect("ABC")
+                session.notice()
+            session.close()
+            session.ends(0)
+
+    def test_line_that_is_too_long(self):
+        """A terminal without a line editor cuts it, which is told."""
+        session = Session(self, *self.play(peers.echo),
+                          stdout=subprocess.PIPE)
+        session.type("a" * 5000 + "\n")
+        self.assertRegex(session.notice(), "passes on 4095 bytes of a line, "
+                         "and may have cut this one")
+        self.assertEqual(self.read_line(session.process.stdout),
+                         b"A" * 4095 + b"\n")
+
     def test_control_c(self):
         """A line that has begun is dropped, and the session goes on; on an
         empty one it is the end: 130."""
@@ -215,8 +262,7 @@ class TerminalTests(ClientTestCase):
         termios.tcsetattr(session.master, termios.TCSANOW, cooked)
         session.process.send_signal(signal.SIGCONT)
         session.expect("echo> half a li")
-        until(lambda: not termios.tcgetattr(session.master)[3] & termios.ECHO,
-              "the line editor")
+        session.expect_quiet_keys()
         session.type("ne\n")
         session.expect("HALF A LINE\r\necho> ")
         session.type(b"\x04")

@@ -7,10 +7,10 @@ import socket
 import threading
 from unittest import mock
 
-from echoserver import Connection, WrongEcho
-from echoserver.client.connecting import connect, lookup
+from echoserver import Connection, ConnectionPool, WrongEcho
+from echoserver.client.connecting import Link, connect, lookup
 from echoserver.client.connection import BLOCK
-from echoserver.client.waiting import READ, is_ready
+from echoserver.client.waiting import READ, block, wait
 
 from . import peers
 from .support import PATIENCE, TestCase
@@ -23,7 +23,7 @@ class VerifyingTests(TestCase):
         super().setUp()
         ours, self.server = socket.socketpair()
         ours.setblocking(False)
-        self.connection = Connection(("name", 1), None, (ours, "name:1"))
+        self.connection = Connection(("name", 1), None, Link(ours, "name", 0))
         self.addCleanup(ours.close)
         self.addCleanup(self.server.close)
 
@@ -79,6 +79,13 @@ class VerifyingTests(TestCase):
         self.assertEqual((error.offset, error.sent, error.got),
                          (3, b"", b"\n"))
         self.assertIn("sent nothing", str(error))
+
+    def test_right_bytes_before_a_difference(self):
+        """They are not lost, and some are shown."""
+        self.connection.send(b"http and so on")
+        error = self.wrong(b"HTTP/1.1 400")
+        self.assertEqual((error.offset, error.right), (4, b"HTTP"))
+        self.assertIn("got b'/1.1 400' in b'HTTP/1.1 400'", str(error))
 
     def test_unchanged_lower_case(self):
         """What a plain echo sends back is wrong."""
@@ -204,16 +211,15 @@ class ConnectionTests(TestCase):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for byte in peers.take(connection, 50).upper():
                 connection.sendall(bytes([byte]))
-        ends, answer = [], None
+        waits, answer = [], None
         with self.dial(script) as connection:
             task = connection.exchange(b"ab" * 25)
             with self.assertRaises(StopIteration):
                 while True:
-                    file, events, end = task.send(answer)
-                    ends.append(end)
-                    answer = is_ready(file, events, end)
-        self.assertGreater(len(ends), 1)
-        self.assertEqual(ends, sorted(set(ends)))
+                    waits.append(task.send(answer))
+                    answer = bool(wait(*waits[-1]))
+        self.assertGreater(len(waits), 1)
+        self.assertEqual({seconds for _, seconds in waits}, {PATIENCE})
 
     def test_echo_interrupted(self):
         """Any exception closes the connection, KeyboardInterrupt too."""
@@ -247,19 +253,73 @@ class ConnectionTests(TestCase):
         connection.half_close()
         self.assertEqual(connection.finish(), b"")
 
+    def test_closed_by_another_thread(self):
+        """A call that waits ends at once, though it has no timeout."""
+        for method in lambda: connection.echo(b"abc"), lambda: (
+                connection.finish()):
+            taken, over = threading.Event(), threading.Event()
+
+            def script(server):
+                server.recv(3)
+                taken.set()
+                over.wait(PATIENCE)
+            connection = self.dial(script, None)
+
+            def close():
+                taken.wait(PATIENCE)
+                connection.close()
+            thread = threading.Thread(target=close)
+            thread.start()
+            connection.send(b"x")
+            with self.assertRaisesRegex(ValueError, "closed; make another"):
+                method()
+            self.assertTrue(connection.closed and connection.fileno() < 0)
+            over.set()
+            thread.join(PATIENCE)
+
+    def test_repr(self):
+        """It shows the address and what the connection does."""
+        connection = self.dial(peers.mute)
+        connection.send(b"abc")
+        self.assertEqual(repr(connection), "<Connection to %s:%d, 3 bytes "
+                         "unanswered>" % connection.address)
+        connection.close()
+        self.assertIn(", closed", repr(connection))
+
+    def test_retransmissions_that_are_not_told(self):
+        """Some systems refuse to tell them, or tell less; None then."""
+        for answer in OSError(), b"\0" * 40:
+            class Socket(socket.socket):
+                def getsockopt(self, level, option, *args):
+                    if option != getattr(socket, "TCP_INFO", None):
+                        return super().getsockopt(level, option, *args)
+                    if isinstance(answer, OSError):
+                        raise answer
+                    return answer
+            with mock.patch("socket.socket", Socket):
+                connection = self.dial(peers.echo)
+            connection.echo(b"abc")
+            self.assertIsNone(connection.tcp_info()[0])
+            self.assertIn("did not answer", str(connection.fell_silent()))
+
     def test_half_close_after_a_reset(self):
         """The reset is told, and not that there is no connection."""
         connection = self.dial(peers.after(3, peers.cut))
         connection.echo(b"abc")
-        is_ready(connection, READ, math.inf)
+        wait(((connection, READ),), math.inf)
         with self.assertRaises(ConnectionResetError):
             connection.finish()
 
-    def test_port_as_text(self):
-        """It is what socket.create_connection() takes, too."""
-        host, port = peers.play(self, peers.echo).address
-        with Connection((host, str(port)), PATIENCE) as connection:
+    def test_address(self):
+        """It is (host, port), or a list of them, as JSON has it."""
+        host, port = self.play(peers.echo)
+        with Connection([host, port], PATIENCE) as connection:
             self.assertEqual(connection.echo(b"abc"), b"ABC")
+        for address in "localhost:8080", "127.0.0.1", 8080, (host, str(port)):
+            for make in Connection, ConnectionPool:
+                with self.assertRaisesRegex(
+                        TypeError, r"^an address is \(host, port\), .*, not "):
+                    make(address, 1)
 
     def test_finish(self):
         """The end is told, and the rest of the reply read up to its end."""
@@ -273,7 +333,7 @@ class ConnectionTests(TestCase):
         """Nothing to read is None, and the end of the stream b""."""
         connection = self.dial(peers.end)
         self.assertIn(connection.receive(), (None, b""))
-        is_ready(connection, READ, math.inf)
+        wait(((connection, READ),), math.inf)
         self.assertEqual(connection.receive(), b"")
         with self.dial(peers.mute) as connection:
             self.assertIsNone(connection.receive())
@@ -305,7 +365,7 @@ class ConnectionTests(TestCase):
             go = threading.Event()
             with self.dial(peers.after(0, script, go)) as connection:
                 go.set()
-                is_ready(connection, READ, math.inf)
+                wait(((connection, READ),), math.inf)
                 self.assertTrue(connection.is_stale())
 
     def test_timeout_that_cannot_be(self):
@@ -362,15 +422,42 @@ class ConnectionTests(TestCase):
                 Connection(("name", 1), 0.1)
 
     def test_dial_timeout_is_one_for_all_addresses(self):
-        """Addresses share the timeout, and TimeoutError is what is raised."""
+        """The next one is tried after 250 ms beside the others (RFC 8305), and
+        each has the time that is left; a lone address has all of it."""
         place = (socket.AF_INET, socket.SOCK_STREAM, 0, "", peers.deaf(self))
-        task = connect(("name", 1), [place] * 2, 5)
+        now = [0.0]
         with mock.patch("echoserver.client.connecting.perf_counter",
-                        side_effect=[0.0, 0.0, 2.0, 5.0]):
-            self.assertEqual(task.send(None)[2], 2.5)
-            self.assertEqual(task.send(False)[2], 5.0)
-            with self.assertRaisesRegex(TimeoutError, "name:1.* 5.000 s"):
-                task.send(False)
+                        lambda: now[0]):
+            for places, waits in (1, [5]), (3, [0.25, 0.25, 4.5]):
+                now[0] = 0
+                task = connect(("name", 1), 5, [place] * places)
+                with self.assertRaisesRegex(TimeoutError, "name:1.* 5.000 s"):
+                    for count, seconds in enumerate(waits, 1):
+                        files, wanted = task.send(None if count < 2 else False)
+                        self.assertEqual((len(files), wanted),
+                                         (count, seconds))
+                        now[0] += seconds
+                    task.send(False)
+
+    def test_dial_silent_addresses(self):
+        """One that answers is found behind eleven that say nothing."""
+        with self.answering(*[peers.deaf(self)] * 11, self.play(peers.echo)), \
+                mock.patch("echoserver.client.connecting._STAGGER", 0.001):
+            Connection(("name", 1), PATIENCE).close()
+
+    def test_dial_mute_resolver(self):
+        """DNS is within the timeout."""
+        over = threading.Event()
+        self.addCleanup(over.set)
+
+        def mute(*args):
+            if args[-1] == socket.AI_NUMERICHOST:
+                raise socket.gaierror
+            over.wait(PATIENCE)
+            return []
+        with mock.patch("socket.getaddrinfo", mute), self.assertRaisesRegex(
+                socket.gaierror, "resolver did not answer in time"):
+            Connection(("name", 1), 0.05)
 
     def test_dial_does_not_meet_itself(self):
         """A socket that has connected to itself counts as refused."""
@@ -395,18 +482,19 @@ class ConnectionTests(TestCase):
 
     def test_zone_of_an_address(self):
         """It is not lost in the lookup."""
-        self.assertEqual([place[4] for place in lookup(("fe80::1", 80, 0, 7))],
+        places = block(lookup(("fe80::1", 80, 0, 7)))
+        self.assertEqual([place[4] for place in places],
                          [("fe80::1", 80, 0, 7)])
+
+    def test_link_local_address_without_zone(self):
+        """It says what is missing."""
+        with mock.patch("socket.socket.connect_ex", return_value=22):
+            with self.assertRaisesRegex(OSError, r"\[fe80::1\]:80 cannot be .*"
+                                        "needs its interface: fe80::1%eth0"):
+                Connection(("fe80::1", 80), PATIENCE)
 
     def test_port_that_cannot_be(self):
         """It is the OverflowError of socket.connect(), not another port."""
         for port in -1, 65536, 84537:
             with self.assertRaisesRegex(OverflowError, "0-65535"):
                 Connection(("127.0.0.1", port), PATIENCE)
-
-    def test_no_host(self):
-        """None is this host, as for socket.create_connection()."""
-        port = self.play(peers.echo)[1]
-        with Connection((None, port), PATIENCE) as connection:
-            self.assertEqual(connection.echo(b"abc"), b"ABC")
-            self.assertRegex(connection.name, "^localhost:%d " % port)

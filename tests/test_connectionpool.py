@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import re
 import signal
 import sys
@@ -53,7 +54,7 @@ class PoolTestCase(TestCase):
         """The same, and wait until it waits for one to be given back."""
         fate, thread = self.borrower(pool)
         until(lambda: sys._current_frames()[thread.ident].f_code.co_name
-              == "wait", "the thread to wait")
+              == "_wait", "the thread to wait")
         return fate, thread
 
     def assertAllFree(self, pool):
@@ -116,8 +117,19 @@ class LendingTests(PoolTestCase):
 
     def test_size_that_cannot_be(self):
         """A pool without slots is a mistake."""
-        with self.assertRaises(ValueError):
-            ConnectionPool(("127.0.0.1", 8080), max_size=0)
+        for size in 0, 2.5, "3":
+            with self.assertRaisesRegex(ValueError, "^max_size must be "):
+                ConnectionPool(("127.0.0.1", 8080), max_size=size)
+
+    def test_repr(self):
+        """It shows the address and what the pool does."""
+        pool = self.pool(max_size=3)
+        with pool.connection(), pool.connection():
+            self.assertEqual(repr(pool), "<ConnectionPool to %s:%d, 2 of 3 in "
+                             "use, 0 idle>" % self.peer.address)
+        self.assertIn(" 0 of 3 in use, 2 idle", repr(pool))
+        pool.close()
+        self.assertIn("closed, ", repr(pool))
 
     def test_times_that_cannot_be(self):
         """They are one sentence, each by its name."""
@@ -194,7 +206,7 @@ class WaitingTests(PoolTestCase):
     def test_timeout_of_connecting(self):
         """Waiting and connecting have one deadline, and then PoolTimeout."""
         pool = ConnectionPool(peers.deaf(self), timeout=PATIENCE)
-        with mock.patch(CLOCK % "pool", side_effect=[100, 100, PATIENCE + 99.9]):
+        with mock.patch(CLOCK % "pool", side_effect=[100, PATIENCE + 99.9]):
             with self.assertRaisesRegex(PoolTimeout,
                                         "a slot was free, but") as caught:
                 with pool.connection():
@@ -208,7 +220,7 @@ class WaitingTests(PoolTestCase):
         pool = self.pool(max_size=1, timeout=0.2)
         good, pool.address = pool.address, peers.deaf(self)
         first = self.borrower(pool)
-        until(lambda: "is_ready" == sys._current_frames()[
+        until(lambda: "wait" == sys._current_frames()[
             first[1].ident].f_back.f_code.co_name, "the attempt")
         pool.address, pool.timeout = good, PATIENCE
         second = self.waiter(pool)
@@ -380,6 +392,59 @@ class ClosingTests(PoolTestCase):
                 thread.join(PATIENCE)
                 self.assertFalse(thread.is_alive())
                 self.assertIsInstance(fate[0], PoolClosed)
+
+
+@unittest.skipUnless(hasattr(signal, "setitimer"), "no setitimer()")
+class InterruptTests(PoolTestCase):
+    """Signals that come at any moment."""
+
+    def setUp(self):
+        super().setUp()
+        self.struck = 0
+        self.moments = random.Random(1)
+        self.addCleanup(signal.signal, signal.SIGALRM, signal.signal(
+            signal.SIGALRM, self.strike))
+        self.addCleanup(signal.setitimer, signal.ITIMER_REAL, 0)
+
+    def strike(self, number, frame):
+        self.struck += 1
+        self.handle()
+
+    def arm(self):
+        signal.setitimer(signal.ITIMER_REAL, self.moments.uniform(1e-6, 5e-4))
+
+    def test_exception(self):
+        """An exception out of a signal handler leaves nothing locked, and no
+        place taken."""
+        def handle():
+            raise InterruptedError
+        self.handle = handle
+        pool = self.pool(max_size=1)
+        with warnings.catch_warnings():
+            # The garbage collector may close a socket.
+            warnings.simplefilter("ignore", ResourceWarning)
+            while self.struck < 3000:
+                try:
+                    self.arm()
+                    with pool.connection() as connection:
+                        connection.echo(b"abc")
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except InterruptedError:
+                    pass
+            del connection
+        self.assertAllFree(pool)
+
+    def test_close(self):
+        """close() in a signal handler waits for nothing."""
+        self.handle = lambda: pool.close()
+        address = self.pool().address
+        for _ in range(50):
+            pool = ConnectionPool(address, 1)
+            self.arm()
+            with self.assertRaises(PoolClosed):
+                while True:
+                    with pool.connection() as connection:
+                        connection.echo(b"abc")
 
 
 @unittest.skipUnless(hasattr(os, "fork"), "no fork")

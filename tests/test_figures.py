@@ -1,22 +1,17 @@
 """What a counting run sends, counts and shows."""
 
-import argparse
-import contextlib
-import io
 import json
 import random
-import tempfile
 import unittest
 
 from echoserver.client.counting import message
 from echoserver.client.figures import Histogram, Tally
-from echoserver.client.report import Report, summary
+from echoserver.client.report import Progress, bars, summary
 
 
 def histogram(times):
     result = Histogram()
-    for seconds in times:
-        result.add(seconds)
+    result.add(list(times))
     return result
 
 
@@ -137,129 +132,141 @@ class TallyTests(unittest.TestCase):
     def setUp(self):
         self.tally = Tally()
 
+    def summary(self, seconds, size=64, **others):
+        return summary(dict(dict(
+            self.tally.figures(size, 0, seconds), stopped_seconds=0,
+            connections=1, reconnect=False), **others))
+
     def succeed(self, now, seconds):
         self.tally.succeed(now)
-        self.tally.times.add(seconds)
+        self.tally.times.add([seconds])
 
     def test_figures(self):
         """Every figure, by a name with its unit."""
+        self.tally = Tally(10)
         self.succeed(10, 1e-4)
         self.succeed(10.2, 3e-4)
-        for word, line, began in (("RESET", "RESET this", 11),
-                                  ("WRONG", "WRONG that", 12),
-                                  ("RESET", "RESET more", 13)):
-            self.tally.fail(word == "WRONG", began)
-            self.tally.note(word, line)
+        for is_sent, is_wrong in (True, False), (True, True), (False, False):
+            self.tally.fail(is_sent, is_wrong)
         self.tally.unanswered = {6: 18, 7: 19.5}
-        self.tally.connects.add(1e-3)
-        figures = self.tally.figures(64, False, 10, 20)
+        self.tally.unconnected = {8: 17}
+        self.tally.connects.add([1e-3])
+        self.tally.firsts.add([2e-3])
+        self.tally.waits.add([0.5])
+        self.tally.replies = [0, 2]
+        self.tally.addresses = {"192.0.2.2", "192.0.2.1"}
+        figures = self.tally.figures(64, 10, 20)
         for name, us in ("p50", 100), ("p90", 300), ("p99", 300):
             self.assertAlmostEqual(figures.pop("rtt_%s_us" % name), us,
                                    delta=us * 0.004)
         self.assertEqual(
             {name: value for name, value in figures.items()
-             if value is not None and not name.startswith("connect")}, {
-                "messages_sent": 7, "replies_verified": 2, "messages_lost": 2,
+             if not name.startswith(("connect", "wait", "first"))}, {
+                "messages_sent": 6, "replies_verified": 2, "messages_lost": 1,
                 "replies_wrong": 1, "messages_unanswered": 2,
-                "oldest_unanswered_seconds": 2,
-                "failures": {"RESET": 2, "WRONG": 1},
-                "first_failure": "RESET this",
-                "outages": 1, "longest_outage_seconds": 9,
+                "messages_unsent": 2, "oldest_unanswered_seconds": 2,
+                "outages": 1, "longest_outage_seconds": 9.8,
                 "seconds": 10, "replies_per_s": 0.2, "bytes_per_s": 12.8,
+                "replies_least": 0, "replies_most": 2,
+                "addresses": ["192.0.2.1", "192.0.2.2"],
+                "tcp_retransmissions": None,
                 "rtt_min_us": 100.0, "rtt_mean_us": 200.0,
                 "rtt_max_us": 300.0})
-        self.assertEqual(figures["connect_max_us"], 1000)
+        self.assertEqual([figures[name + "_max_us"] for name in (
+            "connect", "first", "wait")], [1000, 2000, 3e6])
+        self.assertEqual(self.tally.waits.count, 1)
 
     def test_outages(self):
-        """From the beginning of the first loss to the next reply, or now."""
-        for began, reply in (1, 3), (10, 14), (20, 21):
-            self.tally.fail(False, began)
-            self.tally.fail(False, began + 0.5)
-            self.succeed(reply, 1)
-        self.succeed(25, 1)
-        figures = self.tally.figures(64, False, 0, 30)
-        self.assertEqual((figures["outages"],
-                          figures["longest_outage_seconds"]), (3, 4))
-        self.tally.fail(False, 40)
-        figures = self.tally.figures(64, False, 0, 45)
-        self.assertEqual((figures["outages"],
-                          figures["longest_outage_seconds"]), (4, 5))
+        """An outage is a time in which no connection got a reply, between the
+        last one before a failure, or the start, and the next or the end."""
+        for what, events, outages in (
+                ("one of three is mute", [
+                    ("reply", 2.0), ("fail", 2.0), ("reply", 2.1)], [0.1]),
+                ("from the start", [("fail", 1), ("reply", 3)], [3]),
+                ("two failures are one", [
+                    ("reply", 1), ("fail", 2), ("fail", 3), ("reply", 4),
+                    ("reply", 6)], [3]),
+                ("several", [("fail", 1), ("reply", 1), ("reply", 5),
+                             ("fail", 5), ("reply", 9)], [1, 4]),
+                ("it goes on", [("reply", 8), ("fail", 9)], [2]),
+                ("one message", [("fail", 1)], []),
+                ("none", [("reply", 1), ("reply", 9)], [])):
+            tally = Tally(0)
+            for event, now in events:
+                if event == "reply":
+                    tally.succeed(now)
+                else:
+                    tally.fail(True)
+            figures = tally.figures(64, 0, 10)
+            with self.subTest(what):
+                self.assertEqual(figures["outages"], len(outages))
+                self.assertAlmostEqual(figures["longest_outage_seconds"],
+                                       max(outages, default=0))
 
     def test_figures_of_nothing(self):
-        """What has no value is null, never NaN."""
-        text = json.dumps(self.tally.figures(64, False, 0, 0), allow_nan=False)
+        """What has no value is null, never NaN; a single message has no
+        rate."""
+        text = json.dumps(self.tally.figures(64, 0, 0), allow_nan=False)
         for name in "rtt_p99_us", "replies_per_s", "tcp_retransmissions":
             self.assertIn('"%s": null' % name, text)
+        self.tally.succeed(1)
+        self.assertIsNone(self.tally.figures(64, 0, 1)["bytes_per_s"])
+        self.tally = Tally()
+        self.assertEqual(self.summary(0), [
+            "0 sent, 0 verified, 0 lost, 0 wrong in 0.00 s"])
 
     def test_summary(self):
         """The same for a person."""
         self.succeed(1, 0.001234567)
-        self.assertEqual(summary(self.tally.figures(100000, False, 0, 2.0)), [
-            "1 sent, 1 verified, 0 lost, 0 wrong in 2.00 s",
-            "0.5 replies/s, 50000 bytes/s (0.4 Mbit/s)",
+        self.succeed(1, 0.001234567)
+        self.assertEqual(self.summary(2.0, 100000), [
+            "2 sent, 2 verified, 0 lost, 0 wrong in 2.00 s",
+            "1.0 replies/s, 100000 bytes/s (0.8 Mbit/s)",
             "RTT min/mean/p50/p90/p99/max "
             "1.235/1.235/1.235/1.235/1.235/1.235 ms"])
 
     def test_summary_of_what_is_not_always_there(self):
-        """What is unanswered, outages and waits have a place if there are
-        any."""
+        """It has a place if there is any."""
         self.tally.unanswered[1] = 0.5
-        self.tally.fail(False, 1)
-        self.tally.waits.add(1)
-        self.assertEqual(summary(self.tally.figures(64, False, 0, 2.0)), [
-            "2 sent, 0 verified, 1 lost, 0 wrong, 1 unanswered for up to "
-            "1.500 s in 2.00 s",
-            "0.0 replies/s, 0 bytes/s (0.0 Mbit/s)",
-            "outages: 1, the longest 1.000 s",
-            "RTT min/mean/p50/p90/p99/max -/-/-/-/-/- ms",
-            "wait min/mean/p50/p90/p99/max 1000.000/1000.000/1000.000/"
-            "1000.000/1000.000/1000.000 ms"])
+        self.tally.fail(True)
+        self.tally.fail(False)
+        self.tally.replies = [0, 3]
+        self.tally.retransmissions = 4
+        for histogram in self.tally.firsts, self.tally.connects:
+            histogram.add([1])
+        times = "/".join(["1000.000"] * 6)
+        self.assertEqual(self.summary(2.0, stopped_seconds=3, connections=2,
+                                      reconnect=True), [
+            "2 sent, 0 verified, 1 lost, 0 wrong, 1 not sent, 1 unanswered "
+            "for up to 1.500 s in 2.00 s",
+            "outages: 1, the longest 2.000 s",
+            "this program stood still for 3.0 s",
+            "TCP segments sent again: 4",
+            "replies of a connection: least 0, most 3",
+            "connect min/mean/p50/p90/p99/max %s ms" % times,
+            "first reply min/mean/p50/p90/p99/max %s ms" % times,
+            "wait min/mean/p50/p90/p99/max %s ms (connecting is in the first)"
+            % times.replace("1000", "1500")])
 
-    def test_stall_that_goes_on(self):
-        """What is unanswered has waited, too, if it had its time."""
-        self.tally.unanswered[1] = 1
-        for is_paced, longest in (True, 3e6), (False, None):
-            figures = self.tally.figures(64, is_paced, 0, 4)
-            self.assertEqual(figures["wait_max_us"], longest)
-        self.assertEqual(self.tally.waits.count, 0)
-
-    def test_summary_of_nothing(self):
-        """Dashes stand for times that there are not."""
-        self.assertEqual(summary(self.tally.figures(64, False, 0, 0)), [
-            "0 sent, 0 verified, 0 lost, 0 wrong in 0.00 s",
-            "0.0 replies/s, 0 bytes/s (0.0 Mbit/s)",
-            "RTT min/mean/p50/p90/p99/max -/-/-/-/-/- ms"])
+    def test_bars(self):
+        """Each is as high as its time beside the longest, in UTF-8 or not."""
+        times = [0, 1, 4, 8]
+        self.assertEqual(bars(times, True), "\u2581\u2582\u2585\u2588")
+        self.assertEqual(bars(times, False), "_.-#")
+        self.assertEqual(bars([], True) + bars([0], False), "_")
 
 
-class ReportTests(unittest.TestCase):
+class ProgressTests(unittest.TestCase):
 
-    def lines(self, **options):
-        """Return the lines of progress of some seconds without a terminal."""
-        tally = Tally()
-        args = argparse.Namespace(**dict(
-            dict(host="name", port=1, interval=0, quiet=False, json=False,
-                 timestamps=False, size=64), **options))
-        with tempfile.TemporaryFile("w+", encoding="ascii") as out, \
-                contextlib.redirect_stderr(io.StringIO()), \
-                contextlib.redirect_stdout(out):
-            report = Report(args, tally)
-            for now, replies, seconds in ((0, 0, 0), (1, 10, 0.002),
-                                          (1.5, 90, 0.004), (3, 8, 0.001)):
-                for number in range(replies):
-                    tally.succeed(now)
-                    report.reply(number, seconds)
-                report.progress(now)
-            out.seek(0)
-            return [line for line in out.read().splitlines()
-                    if " bytes from " not in line]
-
-    def test_lines_of_progress(self):
+    def test_lines(self):
         """Each tells of the time since the last one."""
-        self.assertEqual(self.lines(), [
+        tally, progress, lines = Tally(), Progress(0), []
+        for now, replies, seconds in (1, 10, 0.002), (3, 98, 0.004), (4, 0, 0):
+            for _ in range(replies):
+                tally.succeed(now, seconds)
+            lines.append(progress.line(tally, now))
+        self.assertEqual(lines, [
             "10 replies/s, max 2.000 ms, 10 verified, 0 lost, 0 wrong",
-            "49 replies/s, max 4.000 ms, 108 verified, 0 lost, 0 wrong"])
-
-    def test_no_lines_of_progress(self):
-        """There are none beside one object, lines for each, or silence."""
-        for options in dict(json=True), dict(quiet=True), dict(interval=1):
-            self.assertEqual(self.lines(**options), [])
+            "49 replies/s, max 4.000 ms, 108 verified, 0 lost, 0 wrong",
+            "0 replies/s, max - ms, 108 verified, 0 lost, 0 wrong"])
+        self.assertEqual(list(progress.row), [0.002, 0.004, 0])

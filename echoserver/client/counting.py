@@ -1,33 +1,35 @@
 """Round trips, counted and measured: the --count of the client program.
 
-Each connection has a task, in one thread, that makes one round trip after the
-other.  A connection is kept for as long as it lasts, and between two messages
-too: who cuts idle connections is one of the questions that this program is
-asked.  One that fails is counted and told, and the next message connects
-again.  The name is looked up once.
+Each connection of the run has a task, in one thread, that makes one round trip
+after the other.  A connection is kept for as long as it lasts, and between two
+messages too: which link cuts idle connections is one of the questions that
+this program is asked.  A failure is counted and told, and the next message
+connects again, after the name was looked up anew.  With --reconnect each
+message has a connection of its own.
 
 No two messages are alike, so that a reply that is stale, or meant for another
 connection, is a wrong echo.
 """
 
-import argparse
+import functools
+import json
 import math
-import socket
-from time import perf_counter
-from typing import Any, Dict, List, Optional
+import shutil
+import sys
+from typing import Any, Dict, Iterable, List, Optional
 
 from .connecting import Place, connect, describe, lookup
 from .connection import Connection
-from .diagnosis import OK, diagnose
 from .errors import WrongEcho
 from .figures import Tally
-from .report import Report
-from .waiting import READ, Tasks, ready
+from .output import put
+from .report import Progress, bars, headline, is_utf8, ms, summary
+from .running import Run
+from .waiting import Task
 
 __all__ = ["Count", "message", "run"]
 
-_LETTERS = {ord("0") + digit: ord("a") + digit for digit in range(10)}
-_ALL_BYTES = bytes(range(256))
+_LETTERS = bytes.maketrans(b"0123456789", b"abcdefghij")
 
 
 def message(number: int, size: int) -> bytes:
@@ -38,149 +40,228 @@ def message(number: int, size: int) -> bytes:
     others.  Then come all byte values in their order, from another one each
     time, so that even short messages send every value before long.
     """
-    head = str(number)[::-1].translate(_LETTERS).encode() + b" "
-    rotated = _ALL_BYTES[number * 37 % 256:]    # 37 is odd: reaches them all
-    return (head + rotated + _ALL_BYTES * (size // 256 + 1))[:size]
+    start = number * 37 % 256       # 37 is odd: reaches them all
+    return ((b" %d" % number)[::-1].translate(_LETTERS)
+            + _values(size)[start:start + size])[:size]
 
 
-def run(args: argparse.Namespace) -> int:
+@functools.lru_cache(1)
+def _values(size: int) -> bytes:
+    return bytes(range(256)) * (size // 256 + 2)
+
+
+def run(args: Any) -> int:
     """Make the round trips that args ask for; return the exit code."""
-    with Tasks() as tasks:
-        return Count(args, tasks).run()
+    count = Count(args)
+    return count.run(Worker(count).run() for _ in range(min(
+        args.connections, args.count or args.connections)))
 
 
-class Count:
+class Count(Run):
     """One counting run.
 
-    Class variables, in seconds: failure_pause, what a connection waits after a
-    failure, at least: a hundred attempts a second find a server that is back
-    soon enough, and are no storm; last_reply_timeout, how long replies are
-    waited for after the deadline, and after a signal.
+    Class variables, in seconds: failure_pause, how long a connection waits
+    after a failure, at least: a hundred attempts a second find a server that
+    is back soon enough, and are no storm; last_reply_timeout, how long replies
+    are waited for after the deadline, and after a signal; line_interval,
+    between messages from which on each has its line; progress_interval,
+    between two lines of progress that are there otherwise, but for a terminal,
+    where one changes all the time.
     """
 
     failure_pause = 0.01
     last_reply_timeout = 0.5
+    line_interval = 0.2
+    progress_interval = 1.0
 
-    def __init__(self, args: argparse.Namespace, tasks: Tasks) -> None:
-        self._args = args
-        self._address = args.host, args.port
-        self._tasks = tasks
-        self._tally = Tally()
-        self._report = Report(args, self._tally)
-        self._code = OK
-        self._claimed = 0           # messages, by number
-        self._start = tasks.now
+    def __init__(self, args: Any) -> None:
+        super().__init__(args)
+        self.deadline = self.start + (args.deadline or math.inf)
+        self.claimed = 0            # messages, by number
+        self.places: Optional[List[Place]] = None   # until a failure
+        self.tally = Tally(self.start)
+        self.has_lines = args.interval >= self.line_interval and not args.quiet
+        # Seconds between two lines of progress.
+        self._pause = 0.0 if self.is_shown else self.progress_interval
+        if args.quiet or self.has_lines or (args.json and self._pause):
+            self._pause = math.inf
+        self._progress = Progress(self.start)
 
-    def run(self) -> int:
-        """Return the exit code, after the summary."""
+    def is_owed(self) -> bool:
+        """Return whether a reply may come, for a moment after the end."""
+        return bool(self.tally.unanswered) and self.tasks.now < (
+            self.tasks.stopped_at + self.last_reply_timeout)
+
+    def progress(self) -> None:
+        """Show how it goes; end the run after the deadline."""
+        now = self.tasks.now
+        if now - self._progress.then >= max(self._pause, 1e-9):
+            line = self._progress.line(self.tally, now)
+            if self.is_shown:
+                self.show("%s %s" % (line, bars(
+                    self._progress.row, is_utf8(sys.stderr))))
+            else:
+                self.say(line)
+        if now >= self.deadline + self.last_reply_timeout:
+            self.tasks.running, self.tasks.stopped_at = False, self.deadline
+
+    def so_far(self) -> List[str]:
+        """Return the summary as far as it is known."""
+        return summary(self.figures())
+
+    def summarize(self) -> None:
+        """Print the summary, after a line that explains the exit code."""
+        args, tally, due = self.args, self.tally, self.args.count or 1
+        if not self.tasks.signal and not self.failures.words and (
+                tally.verified < due or tally.unanswered):
+            self.tell_failure(TimeoutError(
+                "%s answered only %d messages before the --deadline; allow it "
+                "more time" % (describe(self.address), tally.verified)))
+        if args.json:
+            put(json.dumps(self.figures(), allow_nan=False))
+            return
+        self.say(*headline(self.figures()) + self.so_far())
+        if args.histogram:
+            columns, rows = shutil.get_terminal_size()
+            self.say(*tally.times.chart(
+                columns - 1, max(rows - 9, 8), is_utf8(sys.stdout)))
+
+    def figures(self) -> Dict[str, Any]:
+        """Return all figures."""
+        args = self.args
+        return dict(super().figures(), **dict(self.tally.figures(
+            args.size, self.start, self.tasks.now), size_bytes=args.size,
+            connections=args.connections, interval_seconds=args.interval,
+            reconnect=args.reconnect))
+
+    def tell_failure(self, error: Exception, details: str = "") -> None:
+        """Count a failure; tell it, or only the first one with its word."""
+        word, line = self.failures.note(error)
+        if self.has_lines or self.failures.words[word] == 1:
+            self.tell(line + details)
+
+    def tell_reply(self, number: int, seconds: Optional[float],
+                   connection: Connection) -> None:
+        """Show that the reply to a message took so long, None if that is not
+        known, and its connection."""
+        if not self.args.json:
+            self.say("%d bytes from %s: seq=%d %stime=%s ms" % (
+                self.args.size, describe(self.address), number, "connect=%s "
+                "ms " % ms(connection.connecting_time) if self.args.reconnect
+                else "", ms(seconds)))
+
+
+class Worker:
+    """A connection of the run, or one after another."""
+
+    def __init__(self, count: Count) -> None:
+        self._count, self._tally = count, count.tally
+        self._connection: Optional[Connection] = None
+        self._connecting_at: Optional[float] = None     # before a first reply
+        self._number = len(self._tally.replies)
+        self._tally.replies.append(0)
+
+    def run(self) -> Task:
+        """Make round trips for as long as the run has any."""
+        count, tasks, args = self._count, self._count.tasks, self._count.args
+        due = tasks.now
         try:
-            places = lookup(self._address)
-            self._start = perf_counter()
-            self._deadline = self._start + (self._args.deadline or math.inf)
-            for _ in range(self._args.connections):
-                self._tasks.resume(self._work(places))
-            self._tasks.run(self._tick, self._is_owed)
-            if not (self._tally.messages or self._tasks.signal):
-                raise TimeoutError("%s was asked nothing before the "
-                                   "--deadline; allow it more time"
-                                   % describe(self._address))
-        except (socket.gaierror, TimeoutError, MemoryError) as error:
-            self._note(error)
-        self._report.summary(self._figures(), self._tasks.signal > 0)
-        return 128 + self._tasks.signal if self._tasks.signal else self._code
-
-    def _tick(self) -> None:
-        now = perf_counter()
-        self._report.progress(now - self._start)
-        if self._tasks.is_asked:
-            self._tasks.is_asked = False
-            self._report.so_far(self._figures())
-        if now >= self._deadline + self.last_reply_timeout:
-            raise TimeoutError("%s did not answer before the --deadline; "
-                               "allow it more time" % describe(self._address))
-
-    def _is_owed(self) -> bool:
-        """Whether to wait for replies, when a signal has come."""
-        return bool(self._tally.unanswered) and perf_counter() < (
-            self._tasks.stopped_at + self.last_reply_timeout)
-
-    def _figures(self) -> Dict[str, Any]:
-        return self._tally.figures(self._args.size, self._args.interval > 0,
-                                   self._start, perf_counter())
-
-    async def _work(self, places: List[Place]) -> None:
-        """Make round trips, over one connection after another."""
-        args, connection = self._args, None
-        due, earliest = self._start, 0.0
-        try:
-            while self._tasks.running and (
-                    not args.count or self._claimed < args.count):
-                self._claimed += 1
-                number, free = self._claimed, perf_counter()
-                due, began = max(due, earliest), 0.0
+            while tasks.running and (
+                    not args.count or count.claimed < args.count):
+                count.claimed += 1
+                number, since = count.claimed, None
                 try:
-                    await self._rest(connection, min(due, self._deadline))
-                    began = perf_counter()
-                    if began >= self._deadline:
+                    if due > tasks.now:
+                        end = min(due, count.deadline)
+                        if self._connection:
+                            yield from self._connection.rest(tasks, end)
+                        else:
+                            yield (), end - tasks.now
+                        since = tasks.now
+                    else:
+                        # Without an interval it is due when the one before it
+                        # has its reply.
+                        since = due if args.interval else tasks.now
+                    if tasks.now >= count.deadline:
                         break
-                    # It has waited since then; a timer may be late, too.
-                    since = due if due < free else began
                     due += args.interval
-                    self._tally.unanswered[number] = since
-                    if connection is None:
-                        connection = await self._connect(places)
-                    await connection.exchange(message(number, args.size))
-                    now = self._tasks.now
-                    self._succeed(number, now - connection.asked_at,
-                                  now - since)
+                    yield from self._ask(number, since)
                 except (OSError, WrongEcho) as error:
-                    if connection is not None:
-                        self._drop(connection)
-                        connection = None
-                    # Cut at rest, its turn is still to come.
-                    self._fail(error, number, began or perf_counter())
-                    earliest = perf_counter() + self.failure_pause
+                    self._fail(error, number, since)
+                    due = max(due, tasks.now + count.failure_pause)
                 self._tally.unanswered.pop(number, None)
         finally:
-            if connection is not None:
-                self._drop(connection)
+            self._drop()
 
-    @staticmethod
-    async def _rest(connection: Optional[Connection], end: float) -> None:
-        """Wait until the end; raise what becomes of the connection by then."""
-        while perf_counter() < end:
-            if (await ready(connection, READ, end) and connection is not None
-                    and connection.receive() is not None):
-                raise connection.ended_early()
+    def _ask(self, number: int, since: float) -> Task:
+        """Make one round trip, with a message that was due then.
 
-    async def _connect(self, places: List[Place]) -> Connection:
-        start = perf_counter()
-        connected = await connect(self._address, places, self._args.timeout)
-        self._tally.connects.add(perf_counter() - start)
-        return Connection(self._address, self._args.timeout, connected)
+        Most need one send() and one receive(), and have no other generator.
+        """
+        tasks, tally, args = self._count.tasks, self._tally, self._count.args
+        connection = self._connection or (
+            yield from self._connect(number, since))
+        data = message(number, args.size)
+        tally.unanswered[number] = since
+        standstill, asked = tasks.standstill, tasks.time()
+        rest = connection.send(data)
+        if rest < len(data):
+            yield from connection.exchange(memoryview(data)[rest:])
+        while connection.in_flight:
+            if not (yield connection.reading, args.timeout or math.inf):
+                raise connection.fell_silent()
+            connection.receive()
+        now, seconds = tasks.now, None
+        if standstill == tasks.standstill:
+            seconds = now - asked
+            if self._connecting_at is not None:
+                tally.firsts.add([now - self._connecting_at])
+        self._connecting_at = None
+        tally.replies[self._number] += 1
+        tally.succeed(now, seconds, now - since)
+        if self._count.has_lines:
+            self._count.tell_reply(number, seconds, connection)
+        if args.reconnect:
+            self._drop()
 
-    def _succeed(self, number: int, seconds: float, waited: float) -> None:
-        self._tally.succeed(self._tasks.now)
-        self._tally.times.add(seconds)
-        if self._args.interval:
-            self._tally.waits.add(waited)
-        self._report.reply(number, seconds)
+    def _connect(self, number: int, since: float) -> Task:
+        count, tasks, tally = self._count, self._count.tasks, self._tally
+        standstill, self._connecting_at = tasks.standstill, tasks.time()
+        tally.unconnected[number] = since
+        left = min(count.args.timeout or math.inf,
+                   max(count.deadline - tasks.now, 0.001))
+        if count.places is None:
+            count.places = yield from lookup(count.address, left)
+        link = yield from connect(count.address, left, count.places)
+        del tally.unconnected[number]
+        if standstill == tasks.standstill:
+            tally.connects.add([link.seconds])
+        else:
+            self._connecting_at = None
+        tally.addresses.add(link.ip)
+        self._connection = Connection(count.address, count.args.timeout, link)
+        return self._connection
 
-    def _fail(self, error: Exception, number: int, began: float) -> None:
-        """Count a message that began at that time and has no good reply."""
-        self._tally.fail(isinstance(error, WrongEcho), began)
-        self._note(error, " (seq=%d time=%.3f ms)" % (
-            number, (perf_counter() - began) * 1e3))
+    def _fail(self, error: Exception, number: int,
+              since: Optional[float]) -> None:
+        """Count a message that has no good reply, and has waited since then if
+        it had begun; the name is looked up again."""
+        tally, details = self._tally, ""
+        tally.unconnected.pop(number, None)
+        tally.fail(number in tally.unanswered, isinstance(error, WrongEcho))
+        if since is not None:
+            details = " (seq=%d time=%.3f ms)" % (
+                number, (self._count.tasks.time() - since) * 1e3)
+        self._count.places = None
+        self._count.tell_failure(error, details)
+        self._drop()
 
-    def _note(self, error: Exception, details: str = "") -> None:
-        code, word, line = diagnose(error, self._address)
-        self._code = max(self._code, code)
-        self._tally.note(word, line)
-        self._report.failure(word, line + details)
-
-    def _drop(self, connection: Connection) -> None:
-        sent_again = connection.retransmissions()
-        if sent_again is not None:
-            self._tally.retransmissions = sent_again + (
-                self._tally.retransmissions or 0)
-        connection.close()
+    def _drop(self) -> None:
+        """Close the connection, if there is one."""
+        connection, tally = self._connection, self._tally
+        if connection is not None:
+            again = connection.tcp_info()[0]
+            if again is not None:
+                tally.retransmissions = again + (tally.retransmissions or 0)
+            connection.close()
+            self._connection = None

@@ -11,16 +11,20 @@ without such a word, and the exit code of a usage that cannot be.
 
 import errno
 import socket
-from typing import Tuple
+from typing import Dict, Optional, Tuple
 
 from .connecting import Address, describe
 from .errors import WrongEcho
 
-__all__ = ["INTERRUPTED", "NETWORK", "OK", "USAGE", "WRONG", "diagnose",
-           "shortage"]
+__all__ = ["CUT", "Failures", "INTERRUPTED", "NETWORK", "OK", "USAGE",
+           "WRONG", "diagnose", "shortage"]
 
-# Exit codes; the last is 128 and SIGINT, as the shell counts signals.
-OK, NETWORK, USAGE, WRONG, INTERRUPTED = 0, 1, 2, 3, 130
+# Exit codes; CUT is that of --idle, and the last one is 128 and SIGINT, as the
+# shell counts signals.
+OK, NETWORK, USAGE, WRONG, CUT, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+# Where there are several: the one that comes last here.
+_SEVERITY = OK, NETWORK, CUT, USAGE, WRONG
 
 _WORDS = (
     (socket.gaierror, "DNS"),           # the name has no address
@@ -51,11 +55,38 @@ def diagnose(error: Exception, address: Address) -> Tuple[int, str, str]:
 
 def shortage(error: Exception) -> str:
     """Return a sentence if this host is short of something, otherwise ""."""
-    if isinstance(error, MemoryError):
-        return "this host is out of memory; send less, over fewer connections"
     # A gaierror's number is the resolver's, and may be one of these.
-    what = None if isinstance(error, socket.gaierror) else _SHORTAGES.get(
-        getattr(error, "errno", None) or 0)
-    return "" if what is None else (
-        "this host is out of %s; raise its limits (ulimit -n), or use fewer "
-        "connections" % what)
+    number = 0 if isinstance(error, socket.gaierror) else (
+        errno.ENOMEM if isinstance(error, MemoryError)
+        else getattr(error, "errno", 0))
+    if number == errno.EADDRNOTAVAIL:   # connect() says what to do
+        return str(getattr(error, "strerror", ""))
+    return number in _SHORTAGES and (
+        "this host is out of %s; raise its limits (ulimit), or use fewer "
+        "connections and smaller messages" % _SHORTAGES[number]) or ""
+
+
+class Failures:
+    """The failures of a run.
+
+    Attributes: words, how often each word came; first, the line of the first
+    failure; code, the worst exit code.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self.words: Dict[str, int] = {}
+        self.first: Optional[str] = None
+        self.code = OK
+
+    def worsen(self, code: int) -> None:
+        """Let the exit code be this one, unless it is worse."""
+        self.code = max(self.code, code, key=_SEVERITY.index)
+
+    def note(self, error: Exception) -> Tuple[str, str]:
+        """Count error; return its word and its line."""
+        code, word, line = diagnose(error, self._address)
+        self.words[word] = self.words.get(word, 0) + 1
+        self.first = self.first or line
+        self.worsen(code)
+        return word, line

@@ -8,21 +8,25 @@ EXCERPT = 16
 
 
 class WrongEcho(ValueError):
-    """What came back is not what was sent in upper case.
+    """The reply is not what was sent in upper case.
 
     Attributes: offset, where in the stream the first wrong byte is; sent and
-    got, up to 16 bytes from there on; sent is empty where too much was said.
+    got, up to 16 bytes from there on (sent is empty where the server said too
+    much); right, the bytes that came just before, and had not been returned.
     """
 
-    def __init__(self, offset: int, sent: bytes, got: bytes) -> None:
-        super().__init__(offset, sent, got)
+    def __init__(self, offset: int, sent: bytes, got: bytes,
+                 right: bytes = b"") -> None:
+        super().__init__(offset, sent, got, right)
         self.offset, self.sent, self.got = offset, sent, got
+        self.right = right
 
     def __str__(self) -> str:
-        return ("wrong echo at offset %d: sent %s, got %r; this is not an "
+        before = self.right[-EXCERPT // 2:]
+        return ("wrong echo at offset %d: sent %s, got %r%s; this is not an "
                 "uppercase echo, or something on the way alters the data"
                 % (self.offset, repr(self.sent) if self.sent else "nothing",
-                   self.got))
+                   self.got, " in %r" % (before + self.got) if before else ""))
 
 
 class PoolTimeout(TimeoutError):

@@ -6,7 +6,8 @@ and figures go out.
 
 import copy
 import math
-from typing import Any, Dict, List, Optional
+from collections import Counter
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 __all__ = ["Histogram", "Tally"]
 
@@ -26,21 +27,19 @@ class Histogram:
     """
 
     def __init__(self) -> None:
-        self.count = 0
-        self.sum = 0.0
-        self.min = math.inf
-        self.max = 0.0
-        self._counters: Dict[int, int] = {}
+        self.count, self.sum, self.min, self.max = 0, 0.0, math.inf, 0.0
+        self._counters: Counter[int] = Counter()
 
-    def add(self, seconds: float) -> None:
-        """Count one more time."""
-        self.count += 1
-        self.sum += seconds
-        self.min = min(self.min, seconds)
-        self.max = max(self.max, seconds)
-        # A coarse clock may have seen no time pass at all.
-        key = round(math.log(max(seconds, 1e-9)) / _STEP)
-        self._counters[key] = self._counters.get(key, 0) + 1
+    def add(self, times: Sequence[float]) -> None:
+        """Count more times, which is cheapest by the thousand."""
+        self.count += len(times)
+        self.sum += sum(times)
+        self.min = min(self.min, *times)
+        self.max = max(self.max, *times)
+        if self.min < 1e-9:     # a coarse clock may have seen no time pass
+            times = [max(seconds, 1e-9) for seconds in times]
+        self._counters.update([round(math.log(seconds) / _STEP)
+                               for seconds in times])
 
     def percentile(self, percent: float) -> float:
         """Return the time that percent of all do not exceed."""
@@ -95,80 +94,103 @@ def _bar(length: float, blocks: bool) -> str:
 class Tally:
     """The outcomes of round trips.
 
-    Attributes: verified, lost and wrong, numbers of messages; unanswered, of
-    those on their way, since when each has waited; times, waits and connects,
-    Histograms of the round trips, of the same since they were due, and of
-    connecting; retransmissions of TCP segments, None if the system does not
-    tell.
+    Attributes: verified, lost and wrong, numbers of messages; unsent, of those
+    that found no connection; unanswered and unconnected, of those on their way
+    and of those whose connection is being made, since when each has waited; times, waits, connects and firsts, Histograms of the
+    round trips, of the same since they were due, of connecting, and from the
+    beginning of connecting to the first reply of a connection; replies, of
+    each connection of the run; addresses that were measured; retransmissions
+    of TCP segments, None if the system does not tell.  Class variable batch:
+    round trips whose times are counted together, which is cheaper.
+
+    An outage is a time in which no connection got a reply: it begins with the
+    last good reply before a failure, or with the run, and ends with the next.
     """
 
-    def __init__(self) -> None:
-        self.verified = self.lost = self.wrong = 0
+    batch = 4096
+
+    def __init__(self, start: float = 0.0) -> None:
+        self.verified = self.lost = self.wrong = self.unsent = 0
         self.unanswered: Dict[int, float] = {}
-        self.times = Histogram()
-        self.waits = Histogram()
-        self.connects = Histogram()
+        self.unconnected: Dict[int, float] = {}
+        self.times, self.waits = Histogram(), Histogram()
+        self.connects, self.firsts = Histogram(), Histogram()
+        self.replies: List[int] = []
+        self.addresses: Set[str] = set()
         self.retransmissions: Optional[int] = None
-        self._words: Dict[str, int] = {}
-        self._first_failure: Optional[str] = None
-        self._outages = 0
-        self._longest_outage = 0.0
-        self._out_since = math.inf
+        self._worst, self._is_out, self._last_good = 0.0, False, start
+        self._outages: List[float] = []
+        self._new: List[Tuple[float, float]] = []
 
-    @property
-    def messages(self) -> int:
-        """How many there were."""
-        return self.verified + self.lost + self.wrong + len(self.unanswered)
-
-    def succeed(self, now: float) -> None:
-        """Count a reply."""
+    def succeed(self, now: float, seconds: Optional[float] = None,
+                waited: float = 0.0) -> None:
+        """Count a reply, and what its round trip took if that is known, and
+        how long ago it was due."""
         self.verified += 1
-        if self._out_since < now:
-            self._outages += 1
-            self._longest_outage = max(self._longest_outage,
-                                       now - self._out_since)
-            self._out_since = math.inf
+        if self._is_out:
+            self._outages.append(now - self._last_good)
+            self._is_out = False
+        self._last_good = now
+        if seconds is not None:
+            self._new.append((seconds, waited))
+            if len(self._new) >= self.batch:
+                self.settle()
 
-    def fail(self, is_wrong: bool, began: float) -> None:
-        """Count a message that began at that time and has no good reply."""
+    def settle(self) -> None:
+        """Count the times that are only kept so far."""
+        if self._new:
+            times, waits = zip(*self._new)
+            self._new = []
+            self.times.add(times)
+            self.waits.add(waits)
+            self._worst = max(self._worst, *times)
+
+    def take_worst(self) -> float:
+        """Return the longest round trip since the last call."""
+        self.settle()
+        worst, self._worst = self._worst, 0.0
+        return worst
+
+    def fail(self, is_sent: bool, is_wrong: bool = False) -> None:
+        """Count a message without a good reply."""
         self.wrong += is_wrong
-        self.lost += not is_wrong
-        self._out_since = min(self._out_since, began)
+        self.lost += is_sent and not is_wrong
+        self.unsent += not is_sent
+        self._is_out = True
 
-    def note(self, word: str, line: str) -> None:
-        """Count a cause by its word, and keep the line of the first."""
-        self._words[word] = self._words.get(word, 0) + 1
-        self._first_failure = self._first_failure or line
-
-    def figures(self, size: int, is_paced: bool, start: float,
-                now: float) -> Dict[str, Any]:
-        """Return all figures of a run with messages of size bytes, at their
-        times if it is paced.  What has no value is None."""
-        seconds = now - start
-        rate = self.verified / seconds if seconds > 0 else None
-        outage = max(now - self._out_since, 0)      # that goes on
-        ages = [now - since for since in self.unanswered.values()]
+    def figures(self, size: int, start: float, now: float) -> Dict[str, Any]:
+        """Return all figures of a run with messages of size bytes.  What has
+        no value is None."""
+        self.settle()
+        sent = self.verified + self.lost + self.wrong + len(self.unanswered)
+        seconds, unsent = now - start, self.unsent + len(self.unconnected)
+        outages, ages = self._outages, _ages(self.unanswered, now)
+        # A single message has no rate, and makes no outage.
+        rate = None if self.verified < 2 else (
+            self.verified / max(seconds, 1e-9))
+        if self._is_out and sent + unsent > 1:
+            outages = outages + [now - self._last_good]     # it goes on
         waits = copy.deepcopy(self.waits)
-        for age in ages if is_paced else ():
-            waits.add(age)      # so long at least: a stall is not hidden
-        figures: Dict[str, Any] = {
-            "messages_sent": self.messages,
-            "replies_verified": self.verified,
-            "messages_lost": self.lost,
-            "replies_wrong": self.wrong,
-            "messages_unanswered": len(ages),
-            "oldest_unanswered_seconds": round(max(ages, default=0), 6),
-            "seconds": round(seconds, 6),
-            "replies_per_s": rate and round(rate, 1),
-            "bytes_per_s": rate and round(rate * size, 1),
-            "failures": self._words,
-            "first_failure": self._first_failure,
-            "outages": self._outages + (outage > 0),
-            "longest_outage_seconds": round(max(self._longest_outage, outage),
-                                            6),
-            "tcp_retransmissions": self.retransmissions,
-        }
-        for name, times in (("rtt", self.times), ("wait", waits),
-                            ("connect", self.connects)):
-            figures.update(times.figures(name))
-        return figures
+        for age in ages + _ages(self.unconnected, now):
+            waits.add([age])    # so long at least: a stall is not hidden
+        return dict(
+            {key: value for name, times in (
+                ("rtt", self.times), ("wait", waits),
+                ("connect", self.connects), ("first", self.firsts))
+             for key, value in times.figures(name).items()},
+            messages_sent=sent, replies_verified=self.verified,
+            messages_lost=self.lost, replies_wrong=self.wrong,
+            messages_unanswered=len(ages), messages_unsent=unsent,
+            oldest_unanswered_seconds=round(max(ages, default=0), 6),
+            seconds=round(seconds, 6), replies_per_s=rate and round(rate, 1),
+            bytes_per_s=rate and round(rate * size, 1),
+            replies_least=min(self.replies, default=None),
+            replies_most=max(self.replies, default=None),
+            outages=len(outages),
+            longest_outage_seconds=round(max(outages, default=0), 6),
+            tcp_retransmissions=self.retransmissions,
+            addresses=sorted(self.addresses))
+
+
+def _ages(begun: Dict[int, float], now: float) -> List[float]:
+    return [max(now - since, 0) for since in begun.values()]

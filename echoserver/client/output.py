@@ -1,12 +1,18 @@
 """What the client program says: results on standard output, all else on
-standard error."""
+standard error.
 
-import argparse
-import os
+make_output_wait() of console.py lets both wait where a neighbour has made them
+non-blocking.
+"""
+
 import sys
+from datetime import datetime, timezone
 
-__all__ = ["Progress", "StreamError", "encoded", "expressible", "put",
-           "stamped", "tell", "write"]
+from ..console import WaitingFile
+
+
+__all__ = ["StreamError", "encoded", "expressible", "now", "put", "tell",
+           "write"]
 
 
 class StreamError(Exception):
@@ -29,13 +35,10 @@ def expressible(text: str) -> str:
         charset, "backslashreplace").decode(charset)
 
 
-def stamped(args: argparse.Namespace, line: str) -> str:
-    """Return line, after the time of day if args ask for it."""
-    if not args.timestamps:
-        return line
-    from datetime import datetime
-    now = datetime.now().astimezone()
-    return "%s %s" % (now.isoformat(timespec="milliseconds"), line)
+def now() -> str:
+    """Return the time of day, as ISO 8601 writes it."""
+    return datetime.now(timezone.utc).astimezone().isoformat(
+        timespec="milliseconds")
 
 
 def put(text: str) -> None:
@@ -44,18 +47,17 @@ def put(text: str) -> None:
 
 
 def write(data: bytes) -> None:
-    """Write data to standard output, at once and in full, also where somebody
-    who shares it has made it non-blocking."""
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(sys.stdout.fileno(), rest):]
-        except BlockingIOError:
-            import select
-            select.select([], [sys.stdout], [])
-        except OSError as error:
-            raise StreamError("standard output cannot be written",
-                              error) from None
+    """Write data to standard output, at once and in full."""
+    try:
+        sys.stdout.flush()
+        # Not by its buffer, which writes twice what a signal interrupts.
+        file, rest = WaitingFile(sys.stdout.fileno(), "w",
+                                 closefd=False), memoryview(data)
+        while rest:
+            rest = rest[file.write(rest):]
+    except OSError as error:
+        raise StreamError("standard output cannot be written",
+                          error) from None
 
 
 def tell(text: str, end: str = "\n") -> None:
@@ -64,30 +66,3 @@ def tell(text: str, end: str = "\n") -> None:
         print(text, file=sys.stderr, end=end, flush=True)
     except OSError:
         pass
-
-
-class Progress:
-    """A line that changes, where standard error is a terminal (exists)."""
-
-    def __init__(self) -> None:
-        self.exists = sys.stderr.isatty()
-        self._columns = 0       # that it takes at present
-
-    def show(self, text: str) -> None:
-        """Show text in place of what the line says."""
-        try:
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns
-        except OSError:
-            return      # no terminal, or one that is gone
-        # Not the last three: room for ^C and the cursor behind it.
-        self._columns = max((columns or 80) - 3, 0)
-        tell("\r" + text[:self._columns].ljust(self._columns), end="")
-
-    def erase(self, key: bool = False) -> None:
-        """Make place for other lines; leave the one where the terminal has
-        shown a key, such as ^C."""
-        if key and self.exists:
-            tell("")
-        if self._columns:
-            tell("\r%*s\r" % (self._columns, ""), end="")
-            self._columns = 0

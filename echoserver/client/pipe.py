@@ -1,15 +1,14 @@
 """A filter: standard input to the server, its replies to standard output.
 
 Bytes in, bytes out, both directions at once, in bounded memory, in one thread:
-a Relay waits with select(), which on POSIX takes every file there is.  On
-Windows it takes sockets only, and a thread feeds one from standard input.
+a Relay waits with poll(), which on POSIX takes every file there is.  On
+Windows select() takes sockets only, and a thread feeds one from standard
+input.
 """
 
-import argparse
 import contextlib
 import math
 import os
-import select
 import socket
 import threading
 from time import perf_counter
@@ -19,7 +18,7 @@ from .connection import BLOCK, Connection
 from .diagnosis import OK, diagnose
 from .errors import WrongEcho
 from .output import StreamError, tell, write
-from .waiting import LONGEST_WAIT
+from .waiting import READ, WRITE, wait
 
 __all__ = ["Relay", "run"]
 
@@ -51,10 +50,8 @@ class Relay:
     def __init__(self, connection: Connection, source: Any,
                  read: Callable[[], Optional[bytes]],
                  write: Callable[[bytes], Any]) -> None:
-        self._connection = connection
-        self._source = source
-        self._read = read
-        self._write = write
+        self._connection, self._source = connection, source
+        self._read, self._write = read, write
         self._unsent = memoryview(b"")
         self._ended_at = math.inf       # the input
 
@@ -72,7 +69,7 @@ class Relay:
                 self._unsent = memoryview(data or b"")
                 if data == b"":
                     self._ended_at = perf_counter()
-            if self._connection in ready and not self._pass_on():
+            if self._connection in ready and self._pass_on() == b"":
                 return
 
     def _send(self) -> None:
@@ -92,7 +89,11 @@ class Relay:
 
     def _pass_on(self) -> Optional[bytes]:
         """Write what has come; return it as receive() does."""
-        data = self._connection.receive()
+        try:
+            data = self._connection.receive()
+        except WrongEcho as error:
+            self._write(error.right)
+            raise
         if data:
             self._write(data)
             self._connection.asked_at = perf_counter()  # a slow reader's time
@@ -109,24 +110,22 @@ class Relay:
             connection.silence, perf_counter() - self._ended_at)
 
     def _wait(self) -> List[Any]:
-        """Return which of source and connection can be read; none when it is
+        """Return which of source and connection are ready; none when it is
         time to half-close."""
         connection, left = self._connection, math.inf
         if connection.in_flight or connection.half_closed:
             left = (connection.timeout or math.inf) - connection.silence
-        readers = [connection]
+        files = [(connection, READ | WRITE if self._unsent else READ)]
         if not self._unsent and self._ended_at == math.inf and (
                 connection.in_flight < self.window):
-            readers.append(self._source)
-        readable, writable, _ = select.select(
-            readers, [connection] if self._unsent else [], [],
-            max(min(left, self._time_to_half_close(), LONGEST_WAIT), 0))
-        if not readable and not writable and left <= 0:
+            files.append((self._source, READ))
+        ready = wait(tuple(files), min(left, self._time_to_half_close()))
+        if not ready and left <= 0:
             raise connection.fell_silent()
-        return readable
+        return ready
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Any) -> int:
     """Relay standard input to standard output; return the exit code."""
     address = args.host, args.port
     try:

@@ -1,33 +1,42 @@
-"""Talk to an uppercase echo server and compare every byte of its replies.
+"""The client program: arguments to an exit code.
+
+Every exception ends here, as one sentence on standard error.  What the program
+may need is imported before it starts work: the file that it came from (a .pyz)
+may be replaced while it runs.
+"""
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from typing import Any, Callable, List, Optional, Tuple
+
+from .. import __version__
+from ..address import checked_port, has_zone, printable, split_address
+from ..console import (
+    allow_descriptors, die, discard_output, make_output_wait)
+from .diagnosis import USAGE, shortage
+from .output import StreamError, tell, write
+
+__all__ = ["main"]
+
+_DESCRIPTION = """\
+Talk to an uppercase echo server and compare every byte of its replies.
 At a terminal, each line is sent and its reply printed; Ctrl-D leaves.
 In a pipe, standard input is sent and the replies are standard output.
 With --count, round trips are made and measured; with --idle, silences tried.
 """
 
-# The command line, and where every exception ends: as one sentence on standard
-# error and an exit code.  The faces of the program are prompt.py, pipe.py,
-# counting.py and silence.py, each imported when it is wanted.
-
-import argparse
-import importlib
-import os
-import re
-import sys
-from typing import Callable, List, Optional
-
-from .. import __version__
-from .output import StreamError, tell
-
-__all__ = ["main"]
-
 _EPILOG = """\
 exit codes:
   0    every byte came back as it should
-  1    the network; one line on standard error begins with REFUSED,
-       UNREACHABLE, DNS, TIMEOUT, RESET or CLOSED; or an idle one was cut
+  1    the network; a line on standard error begins with REFUSED,
+       UNREACHABLE, DNS, TIMEOUT, RESET or CLOSED
   2    usage, standard input or output that cannot be used, or this host is
-       out of descriptors or memory
+       out of descriptors, local ports or memory
   3    a wrong echo; the line says where, what was sent and what came
+  4    with --idle: a connection was cut
   130  interrupted (Ctrl-C); 143 by SIGTERM, with the summary of a count
   141  nobody reads standard output any more
 """
@@ -37,31 +46,31 @@ _MAX_SECONDS = 1000000
 # Bytes of a message, which is held three times for each connection: to be
 # sent, in flight and received.
 _MAX_SIZE = 1 << 26
-# Most systems allow a program 1,024 descriptors.
-_MAX_CONNECTIONS = 1000
+# Connections: more than any limit of descriptors, or what select() takes.
+_MAX_CONNECTIONS = 500 if os.name == "nt" else 10 ** 6
+
+
+# Descriptors that are not for connections: standard streams, pollers, files.
+_SPARE = 32
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the program with the arguments argv; return its exit code."""
+    make_output_wait()
     if sys.stderr is None:
         # Closed (2>&-): input() and argparse fail without it.
         sys.stderr = open(os.devnull, "w", errors="replace")
     try:
         return _run(argv)
-    except (StreamError, OSError, MemoryError) as error:
-        from ..console import discard_output
-        from .diagnosis import USAGE, shortage
-        what, why = (error.args if isinstance(error, StreamError)
-                     else ("standard output cannot be written", error))
+    except StreamError as error:
+        what, why = error.args
+        discard_output()
         if isinstance(why, BrokenPipeError):
-            discard_output()
             return 141      # 128 and SIGPIPE, as the shell counts it
-        sentence = shortage(why)
-        if not sentence:
-            sentence = "%s: %s" % (what, why.strerror)
-            discard_output()
-        tell(sentence)
-        return USAGE
+        tell("%s: %s" % (what, why.strerror))
+    except (OSError, MemoryError) as error:
+        tell(shortage(error) or "this program cannot go on: %s" % error)
+    return USAGE
 
 
 def _run(argv: Optional[List[str]]) -> int:
@@ -70,22 +79,21 @@ def _run(argv: Optional[List[str]]) -> int:
     except SystemExit as end:
         # argparse, which has said why, or printed --help.
         if sys.stdout is not None:
-            sys.stdout.flush()
-        return end.code if isinstance(end.code, int) else 2
+            write(b"")
+        return end.code if isinstance(end.code, int) else USAGE
     face = _face(args)
     if sys.stdout is None or (sys.stdin is None and face == "pipe"):
         tell("standard %s is closed; give it a file, or %s"
              % ("output" if sys.stdout is None else "input", os.devnull))
-        return 2
+        return USAGE
     if args.timeout is None and face != "prompt":
         # A script wants an answer in the end; a person has Ctrl-C.
         args.timeout = 10.0
     # In the background job of a script it is ignored.
-    import signal
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    run = importlib.import_module(".%s" % face, __package__).run
-    code: int = run(args)
-    return code
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, die)
+    return int(importlib.import_module("." + face, __package__).run(args))
 
 
 def _face(args: argparse.Namespace) -> str:
@@ -98,13 +106,20 @@ def _face(args: argparse.Namespace) -> str:
 
 
 def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
-    parser = _parser()
+    """Return the arguments; what cannot be ends the program (SystemExit)."""
+    parser = _make_parser()
     args = parser.parse_args(argv)
-    _split_address(parser, args)
+    try:
+        args.host, args.port = _address(args.host, args.port)
+        if not allow_descriptors(args.connections + _SPARE):
+            raise ValueError("this host does not allow %d connections at a "
+                             "time (ulimit -Hn)" % args.connections)
+    except ValueError as error:
+        parser.error(str(error))
     face = _face(args)
     for flags, faces, others in (
-            ("size interval connections deadline histogram", ["counting"],
-             "--count"),
+            ("size interval connections deadline reconnect histogram",
+             ["counting"], "--count"),
             ("quiet json timestamps", ["counting", "silence"],
              "--count or --idle"),
             ("prompt", ["prompt", "pipe"], "neither --count nor --idle")):
@@ -115,48 +130,64 @@ def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
     return args
 
 
-def _split_address(parser: argparse.ArgumentParser,
-                   args: argparse.Namespace) -> None:
-    """Take HOST:PORT and [V6]:PORT apart, and check both."""
-    host, port = args.host, None
-    match = re.match(r"(?:\[([^]]+)\]|([^][:]*))(?::([^:]*))?$", host)
-    if match:
-        host, port = match.group(1) or match.group(2), match.group(3)
-    if "://" in args.host or host.isdigit():
-        # (As an address, 8080 would be 0.0.31.144.)
-        parser.error("%s is not a host; give host and port: 127.0.0.1 8080"
-                     % args.host)
-    if not match and not _is_ipv6(host):
-        parser.error("%r is not a host; give HOST:PORT, or [V6]:PORT" % host)
+def _address(text: str, port: Optional[str]) -> Tuple[str, int]:
+    """Return the host and port of HOST:PORT, [V6]:PORT, or HOST and port;
+    raise ValueError with a sentence for what can be none."""
+    host, after = split_address(text)
+    if host.isdigit():      # as an address, 8080 would be 0.0.31.144
+        raise ValueError("%s is not a host; give host and port: "
+                         "127.0.0.1 8080" % host)
     if not host.strip():
-        parser.error("the host is missing; give HOST:PORT, or HOST PORT")
-    if port is not None and args.port is not None:
-        parser.error("there are two ports: give HOST:PORT, or HOST PORT")
+        raise ValueError("the host is missing; give HOST:PORT, or HOST PORT")
+    if None not in (port, after):
+        raise ValueError("there are two ports: give HOST:PORT, or HOST PORT")
+    if ":" in host and "%" in host and not has_zone(host.split("%")[1]):
+        raise ValueError("this host has no network interface %s"
+                         % host.split("%")[1])
+    port = after if port is None else port
     # In the locale C the name is not decoded (before Python 3.7).
-    args.host = os.fsencode(host).decode("utf-8", "replace")
-    args.port = args.port if port is None else port
-    try:
-        args.port = _number(1, 65535)("8080" if args.port is None
-                                      else args.port)
-    except argparse.ArgumentTypeError as error:
-        parser.error("the port %s" % error)
+    return os.fsencode(host).decode("utf-8", "replace"), checked_port(
+        "8080" if port is None else port, 1)
 
 
-def _is_ipv6(text: str) -> bool:
-    import socket
-    try:
-        socket.inet_pton(socket.AF_INET6, text.split("%")[0])
-    except (OSError, UnicodeError):
-        return False
-    return True
+def _within(kind: Callable[[str], float], least: int, most: int,
+            what: str) -> Callable[[str], float]:
+    """Return a function that converts text to a number within limits."""
+    def convert(text: str) -> float:
+        try:
+            if len(text) < 20 and least <= kind(text) <= most:
+                return kind(text)
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError("must be a %s from %d to %d, not %r"
+                                         % (what, least, most, text))
+    return convert
 
 
-def _parser() -> argparse.ArgumentParser:
+def _number(least: int, most: int) -> Callable[[str], float]:
+    return _within(int, least, most, "whole number")
+
+
+_seconds = _within(float, 0, _MAX_SECONDS, "number of seconds")
+
+
+def _silences(text: str) -> List[float]:
+    return sorted({_seconds(part) for part in text.split(",")})
+
+
+class _Parser(argparse.ArgumentParser):
+
+    def error(self, message: str) -> Any:
+        """Exit with message, in which nothing that was typed forges a line."""
+        super().error(printable(message))
+
+
+def _make_parser() -> argparse.ArgumentParser:
     # None is what was typed, such as the name of the console command.
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m echoserver.client" if os.path.basename(sys.argv[0])
         in ("__main__.py", "-m") else None,
-        description=__doc__, epilog=_EPILOG,
+        description=_DESCRIPTION, epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     # Python 3.14 looks at standard output for it, and colours 2>log (gh-139946).
     setattr(parser, "color", False)
@@ -165,12 +196,16 @@ def _parser() -> argparse.ArgumentParser:
         help="name or address of the server (%(default)s), or HOST:PORT")
     add("port", nargs="?", help="its port (8080)")
     add("-W", "--timeout", type=_seconds, metavar="SECONDS",
-        help="limit for connecting and for each silence, but not for looking "
-             "up a name; 0 is no limit (10, but none at the prompt)")
+        help="limit for looking up the name and connecting, and for each "
+             "silence; 0 is no limit (10, but none at the prompt)")
     add("--prompt", default="echo> ", help="what a terminal shows before "
         "each line (%(default)r)")
     add("--version", action="version", version="echoserver " + __version__)
-    group = parser.add_argument_group("measuring")
+    _add_measuring(parser.add_argument_group("measuring"))
+    return parser
+
+
+def _add_measuring(group: Any) -> None:
     what = group.add_mutually_exclusive_group()
     what.add_argument("-c", "--count", type=_number(0, 10 ** 12), metavar="N",
                       help="make N round trips; 0 goes on until Ctrl-C")
@@ -186,6 +221,8 @@ def _parser() -> argparse.ArgumentParser:
              "fast as the replies come")
     add("-n", "--connections", type=_number(1, _MAX_CONNECTIONS), default=1,
         metavar="K", help="at the same time, sharing the N (%(default)s)")
+    add("--reconnect", action="store_true",
+        help="make a new connection for each message")
     add("-D", "--timestamps", action="store_true",
         help="the time of day before each line")
     add("-q", "--quiet", action="store_true",
@@ -196,29 +233,3 @@ def _parser() -> argparse.ArgumentParser:
                       help="the summary as one JSON object")
     form.add_argument("--histogram", action="store_true",
                       help="the distribution of the round trip times as bars")
-    return parser
-
-
-def _number(least: int, most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if len(text) < 20 and text.isdecimal() and least <= int(text) <= most:
-            return int(text)
-        raise argparse.ArgumentTypeError(
-            "must be a whole number from %d to %d, not %r"
-            % (least, most, text))
-    return number
-
-
-def _seconds(text: str) -> float:
-    try:
-        if 0 <= float(text) <= _MAX_SECONDS:
-            return float(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(
-        "must be a number of seconds from 0 to %d, not %r"
-        % (_MAX_SECONDS, text))
-
-
-def _silences(text: str) -> List[float]:
-    return sorted({_seconds(part) for part in text.split(",")})

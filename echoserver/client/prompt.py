@@ -13,20 +13,22 @@ memory.  Text is sent as UTF-8 whatever the terminal's encoding is, and what
 the terminal cannot show of a reply is escaped.
 """
 
-import argparse
 import io
 import signal
 import sys
 from typing import Any, Optional
 
+from ..console import die, discard_output
 from .connection import Connection
-from .diagnosis import INTERRUPTED, NETWORK, OK, diagnose
+from .diagnosis import INTERRUPTED, NETWORK, Failures, diagnose
 from .errors import WrongEcho
-from .output import encoded, expressible, put, tell, write
+from .output import StreamError, encoded, expressible, put, tell, write
 
 readline: Any = None
+termios: Any = None
 try:
     # Neither on Windows nor in every build.
+    import termios
     import readline
 except ImportError:
     pass
@@ -42,14 +44,35 @@ _READLINE = ("input-meta on", "output-meta on", "convert-meta off",
 # but that is owed: a farewell is not worth a longer wait.
 FAREWELL = 1.0
 
+# Bytes of a line that a terminal keeps (N_TTY_BUF_SIZE of Linux, less one for
+# the newline), unless a line editor reads each key.
+_LONGEST_LINE = 4095
+
 # The control characters, which a terminal obeys, but for the tabulator.
 _CONTROLS = {code: "\\x%02x" % code
              for code in [*range(9), *range(10, 32), *range(127, 160)]}
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Any) -> int:
     """Converse at the terminal; return the exit code."""
+    _give_terminal_back()
     return Prompt(args).run()
+
+
+def _give_terminal_back() -> None:
+    """Let no signal end this process before the terminal has its mode back: a
+    line editor turns its echo off."""
+    try:
+        mode = termios.tcgetattr(sys.stdin.fileno())
+    except (AttributeError, OSError):
+        return      # Windows, or a test's terminal
+
+    def end(number: int, frame: Any) -> None:
+        termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, mode)
+        die(number)
+    for number in signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
 
 
 def shown(data: bytes) -> str:
@@ -72,13 +95,14 @@ class Prompt:
     its reply, or nothing.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: Any) -> None:
         self._address = args.host, args.port
         self._timeout: Optional[float] = args.timeout
         self._interactive = sys.stdout.isatty()
+        self._has_editor = self._interactive and readline is not None
         self._prompt = expressible(args.prompt) if self._interactive else ""
         self._connection: Optional[Connection] = None
-        self._code = OK
+        self._failures = Failures(self._address)
 
     def run(self) -> int:
         """Read and send lines until Ctrl-D; return the exit code."""
@@ -86,7 +110,7 @@ class Prompt:
             self._connect()
         except OSError as error:
             self._lose(error)
-            return self._code
+            return self._failures.code
         # Let every byte in, whether or not it is text.
         sys.stdin = io.TextIOWrapper(sys.stdin.buffer, sys.stdin.encoding,
                                      "surrogateescape")
@@ -101,7 +125,7 @@ class Prompt:
         while True:
             try:
                 line = self._ask()
-            except EOFError:
+            except (EOFError, OSError):     # the terminal may be gone
                 self._end_line()
                 return self._leave()
             except KeyboardInterrupt:
@@ -109,8 +133,13 @@ class Prompt:
                 if not self._typed():
                     return INTERRUPTED
             else:
+                data = encoded(line)
+                if len(data) >= _LONGEST_LINE and not self._has_editor:
+                    tell("The terminal passes on %d bytes of a line, and may "
+                         "have cut this one; send it through a pipe."
+                         % _LONGEST_LINE)
                 if line.strip():
-                    self._say(encoded(line))
+                    self._say(data)
 
     def _ask(self) -> str:
         """Return a line from the terminal, after Ctrl-Z and fg as well.
@@ -118,8 +147,7 @@ class Prompt:
         A shell gives the terminal back in the mode that it likes itself, so
         the line editor must begin anew, with what had been typed.
         """
-        if (not self._interactive or readline is None
-                or not hasattr(signal, "SIGCONT")):
+        if not self._has_editor:
             return input(self._prompt)
         typed = ""
         readline.set_startup_hook(lambda: readline.insert_text(typed))
@@ -151,16 +179,15 @@ class Prompt:
 
     def _current(self) -> Optional[Connection]:
         """Return the connection, after a look at what has become of it."""
-        connection, code = self._connection, self._code
-        try:
-            if connection is not None:
-                connection.is_watched = False   # while a line was typed
-                if connection.receive() is not None:
-                    raise connection.ended_early()
-                connection.is_watched = True
-        except OSError as error:
-            self._lose(error)
-            self._code = code       # news and no failure: nothing was owed
+        if self._connection is not None:
+            self._connection.is_watched = False     # while a line was typed
+            try:
+                if self._connection.receive() is not None:
+                    raise self._connection.ended_early()
+                self._connection.is_watched = True
+            except OSError as error:    # news and no failure: nothing was owed
+                tell(diagnose(error, self._address)[2])
+                self._drop()
         return self._connection
 
     def _connect(self) -> Connection:
@@ -179,17 +206,15 @@ class Prompt:
                 self._lose(error)
             except OSError:
                 pass        # nothing was owed
-        return self._code
+        return self._failures.code
 
     def _lose(self, error: BaseException) -> None:
         """Tell of an error, or of Ctrl-C in its place, and close."""
-        code = NETWORK
         if isinstance(error, Exception):
-            code, _, line = diagnose(error, self._address)
-            tell(line)
+            tell(self._failures.note(error)[1])
         else:
             self._end_line()
-        self._code = max(self._code, code)
+            self._failures.worsen(NETWORK)
         self._drop()
 
     def _drop(self) -> None:
@@ -200,7 +225,10 @@ class Prompt:
     def _end_line(self) -> None:
         """Leave the line of the prompt, where there is one."""
         if self._interactive:
-            put("")
+            try:
+                put("")
+            except StreamError:     # the terminal is gone
+                discard_output()
 
     def _typed(self) -> str:
         """Return what stands behind the prompt, as far as can be known."""

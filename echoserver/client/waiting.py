@@ -1,40 +1,46 @@
 """Code that waits, written once, for one connection and for many.
 
-What waits is a coroutine: it says what for, and is resumed when that is ready
-or its time is over.  block() drives one and blocks, as a Connection does.
-Tasks are many, driven in one thread: with a thread for each connection, an
-instrument measures the switches between its own threads.  While a coroutine
-runs nothing else does, so there is nothing to lock.
+A function that waits is a generator.  It yields the files that it waits for,
+each with READ, WRITE or both, and for how many seconds; it is resumed with
+whether one of them may be ready.  block() runs one and blocks, as a Connection
+does.  Tasks runs many in one thread: with a thread for each connection, an
+instrument measures the switches between its own threads.  While one generator
+runs no other does, so there is nothing to lock.
 
-Times are seconds of time.perf_counter(), in the whole client: a clock that
-never goes back, and fine enough on every system for a round trip.
+The clock is time.perf_counter(), which never goes back and is fine enough for
+a round trip on every system.  Tasks has a clock that also leaves out the time
+in which this process stood still.
 """
 
+import contextlib
 import math
 import os
 import select
 import selectors
 import signal
-import types
+import time
+from collections import deque
 from time import perf_counter
-from typing import (Any, Callable, Coroutine, Dict, Generator, List, Optional,
-                    Tuple, TypeVar)
+from typing import (Any, Callable, Deque, Dict, Generator, List, Optional,
+                    Tuple)
 
-__all__ = ["LONGEST_WAIT", "READ", "Task", "Tasks", "WRITE", "block",
-           "checked_limit", "is_ready", "ready"]
+from ..console import die
+
+__all__ = ["Files", "READ", "Task", "Tasks", "WRITE", "block",
+           "checked_limit", "wait"]
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 # Seconds.  On Windows nothing that waits is interrupted by Ctrl-C (gh-74157),
 # so there nothing waits longer at a time.  Elsewhere eleven days: poll()
 # counts milliseconds in an int.
-LONGEST_WAIT = 0.5 if os.name == "nt" else 1e6
+_LONGEST_WAIT = 0.5 if os.name == "nt" else 1e6
 
 # poll() needs no descriptor of its own, and takes those above 1023.
 _Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
-_T = TypeVar("_T")
-Task = Coroutine[Any, bool, Any]
+Files = Tuple[Tuple[Any, int], ...]
+Task = Generator[Tuple[Files, float], bool, Any]
 
 
 def checked_limit(name: str, seconds: Optional[float]) -> Optional[float]:
@@ -45,112 +51,118 @@ def checked_limit(name: str, seconds: Optional[float]) -> Optional[float]:
     return seconds
 
 
-@types.coroutine
-def ready(file: Any, events: int,
-          end: float) -> Generator[Tuple[Any, int, float], bool, bool]:
-    """Wait until file, or None for nothing, is ready for events, or for the
-    time end; return whether it is ready."""
-    return (yield file, events, end)
-
-
-def is_ready(file: Any, events: int, end: float) -> bool:
-    """Do the same by blocking."""
+def wait(files: Files, seconds: float) -> List[Any]:
+    """Block until one of files is ready, or for so many seconds; return those
+    that are."""
+    end = perf_counter() + seconds
     with _Selector() as selector:
-        selector.register(file, events)
-        while not selector.select(
-                max(min(end - perf_counter(), LONGEST_WAIT), 0)):
-            if perf_counter() >= end:
-                return False
-        return True
+        for file, events in files:
+            selector.register(file, events)
+        while True:
+            left = end - perf_counter()
+            found = selector.select(max(min(left, _LONGEST_WAIT), 0))
+            if found or left <= 0:
+                return [key.fileobj for key, _ in found]
 
 
-def block(task: "Coroutine[Any, bool, _T]") -> _T:
+def block(task: Task) -> Any:
     """Run task to its end; return what it returns."""
     answer: Any = None
     try:
         while True:
-            answer = is_ready(*task.send(answer))
+            answer = bool(wait(*task.send(answer)))
     except StopIteration as end:
-        result: _T = end.value
-        return result
+        return end.value
     finally:
         task.close()
 
 
-class Tasks:
+def _real_time() -> float:
+    """Return a time in seconds that goes on while the system is suspended, if
+    there is one; on Linux perf_counter() stands still then."""
+    try:
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", 7))
+    except (AttributeError, OSError):
+        return perf_counter()
+
+
+class _Running:
+    """A task, what it waits for, and until when."""
+
+    __slots__ = "send", "close", "files", "numbers", "end"
+
+    def __init__(self, task: Task) -> None:
+        self.send: Callable[[Any], Tuple[Files, float]] = task.send
+        self.close = task.close
+        self.files: Files = ()
+        self.numbers: List[int] = []        # their descriptors
+        self.end = 0.0
+
+
+class Tasks(contextlib.ExitStack):
     """Many tasks, run in a with statement, and the signals meanwhile.
 
-    Attributes: running, until SIGINT or SIGTERM comes; signal, the number of
-    that, or 0; stopped_at, when it came; now, when the last wait ended: what
+    Attributes: running, until SIGINT or SIGTERM comes, or somebody sets it;
+    signal, the number of the signal, or 0; stopped_at, when it came; is_asked, whether a signal (SIGQUIT)
+    has asked how it goes; now, when the last wait ended, less standstill: what
     was ready then was so by that time, however long its task has to wait for
-    its turn; is_asked, whether a signal (SIGQUIT) has asked how it goes.
+    its turn; standstill, for how many seconds this process did not run: it was
+    stopped (Ctrl-Z, a frozen container), the system was suspended, or nobody
+    read its output.  While it grew, no time that was measured is true.
 
-    Class variable tick: seconds between two calls of the function that run()
-    is given, which is also how long it takes until a signal is noticed.
+    Class variables: tick, seconds between two calls of the function that run()
+    is given, which is also how long it takes until a signal is noticed;
+    least_standstill, seconds by which a wait must be too long to be one: a
+    busy system causes shorter ones, which belong to the waits; at_once, tasks
+    that begin between two looks at those that have begun, so that the first
+    ones need not wait for the last ones.
     """
 
     tick = 0.25
+    least_standstill = 0.5
+    at_once = 64
 
     def __init__(self) -> None:
+        super().__init__()
         self.running, self.signal, self.is_asked = True, 0, False
+        self.standstill = self._late = self._told = 0.0
         self.now = self.stopped_at = perf_counter()
-        # What each task waits for: file and events, and the end of the wait.
-        self._files: Dict[Task, Tuple[Any, int]] = {}
-        self._ends: Dict[Task, float] = {}
+        self._new: Deque[Task] = deque()
+        self._tasks: Dict[_Running, None] = {}  # a set that has an order
         self._soonest = math.inf                # not later than any end
-        self._by_descriptor: Dict[int, Task] = {}
-        self._selector = selectors.DefaultSelector()
+        self._by_number: Dict[int, _Running] = {}
+        self._selector = self.enter_context(selectors.DefaultSelector())
         self._poller: Any = self
         if hasattr(select, "epoll"):
             # What select() adds to an event is 5 % of a fast round trip.
-            self._poller = select.epoll.fromfd(os.dup(
-                self._selector.fileno()))
-        self._handlers = {
-            number: signal.signal(number, self._on_signal)
-            for name, number in vars(signal).items()
-            if name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGINFO")}
-
-    def __enter__(self) -> "Tasks":
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._selector.close()
-        if self._poller is not self:
-            self._poller.close()
+            self._poller = self.enter_context(select.epoll.fromfd(os.dup(
+                self._selector.fileno())))
+        for name in "SIGINT", "SIGTERM", "SIGQUIT", "SIGINFO":
+            number = getattr(signal, name, None)
+            if number:
+                self.callback(signal.signal, number, signal.signal(
+                    number, self._on_signal))
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if number not in (signal.SIGINT, signal.SIGTERM):
             self.is_asked = True
             return
-        self.running, self.signal = False, number
-        self.stopped_at = perf_counter()
+        self.signal, self.running, self.stopped_at = number, False, self.time()
         # Whatever blocks, a second one ends the program.
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, die)
+
+    def time(self) -> float:
+        """Return the time at this moment, less the standstill before."""
+        return perf_counter() - self._late
 
     def poll(self, timeout: float) -> List[Tuple[int, int]]:
-        """Do as select.epoll does, where there is none."""
+        """Wait as select.epoll.poll() does, where there is none."""
         return [(key.fd, events)
                 for key, events in self._selector.select(timeout)]
 
-    def resume(self, task: Task, answer: Any = None) -> None:
-        """Run task, a new one for instance, up to where it waits next."""
-        file, events = None, 0
-        try:
-            file, events, end = task.send(answer)
-            self._ends[task] = end
-            self._soonest = min(self._soonest, end)
-        except StopIteration:
-            self._ends.pop(task, None)
-        old = self._files.get(task, (None, 0))
-        if old != (file, events):
-            self._files[task] = file, events
-            if old[0] is not None:
-                self._selector.unregister(old[0])
-            if file is not None:
-                key = self._selector.register(file, events)
-                self._by_descriptor[key.fd] = task
+    def start(self, task: Task) -> None:
+        """Let run() begin a task when its turn comes."""
+        self._new.append(task)
 
     def run(self, tick: Callable[[], Any],
             is_owed: Callable[[], bool] = lambda: False) -> None:
@@ -159,26 +171,75 @@ class Tasks:
 
         After the signal a task is resumed by what comes, and by no time.
         """
-        due = self.now
+        due, self._read = self.now, (perf_counter(), _real_time())
         try:
-            while self._ends and (self.running or is_owed()):
+            while (self._tasks or self._new) and (self.running or is_owed()):
                 if due <= self.now:
                     tick()
                     due = self.now + self.tick
+                for _ in range(min(len(self._new), self.at_once)):
+                    task = _Running(self._new.popleft())
+                    self._tasks[task] = None
+                    self._resume(task, None)
                 end = min(due, self._soonest if self.running else due)
-                found = self._poller.poll(max(end - perf_counter(), 0))
-                self.now = perf_counter()
-                for fd, _ in found:
-                    self.resume(self._by_descriptor[fd], True)
+                timeout = 0 if self._new or not self._tasks else max(
+                    end - self.time(), 0)
+                found = self._poller.poll(timeout)
+                self._read_clock(timeout)
+                for number, _ in found:
+                    if number in self._by_number:   # no task has closed it
+                        self._resume(self._by_number[number], True)
                 if self.running and self._soonest <= self.now:
                     self._wake_up()
         finally:
-            for task in self._ends:
+            for task in self._tasks:
                 task.close()
+
+    def _read_clock(self, timeout: float) -> None:
+        """Set now, after a wait of timeout seconds.
+
+        What the wait, and the work before it, took too long is standstill.
+        """
+        before, self._read = self._read, (perf_counter(), _real_time())
+        late = self._read[1] - before[1] - timeout
+        if late >= self.least_standstill:
+            self.standstill += late
+            self._late += max(self._read[0] - before[0] - timeout, 0)
+        self.now = self._read[0] - self._late
+
+    def new_standstill(self) -> float:
+        """Return the standstill since the last call."""
+        new, self._told = self.standstill - self._told, self.standstill
+        return new
+
+    def _resume(self, task: _Running, answer: Any) -> None:
+        """Run task up to where it waits next."""
+        try:
+            files, seconds = task.send(answer)
+        except StopIteration:
+            self._watch(task, ())
+            self._tasks.pop(task, None)
+            return
+        task.end = end = self.now + seconds
+        if end < self._soonest:
+            self._soonest = end
+        if files is not task.files:
+            self._watch(task, files)
+
+    def _watch(self, task: _Running, files: Files) -> None:
+        """Wait for files on behalf of task, and no longer for others."""
+        for number in task.numbers:
+            del self._by_number[number]
+            self._selector.unregister(number)
+        task.files = files
+        task.numbers = [self._selector.register(*one).fd for one in files]
+        self._by_number.update(dict.fromkeys(task.numbers, task))
 
     def _wake_up(self) -> None:
         """Resume the tasks whose time is over."""
-        for task, end in list(self._ends.items()):
-            if end <= self.now:
-                self.resume(task, False)
-        self._soonest = min(self._ends.values(), default=math.inf)
+        self._soonest = math.inf
+        for task in list(self._tasks):
+            if task.end <= self.now:
+                self._resume(task, False)
+            elif task.end < self._soonest:
+                self._soonest = task.end

@@ -1,0 +1,111 @@
+"""What --count and --idle share: how a run begins, speaks and ends."""
+
+import os
+import sys
+from typing import Any, Callable, Dict, Iterable, List
+
+from .diagnosis import Failures
+from .output import now, put, tell
+from .waiting import Task, Tasks
+
+__all__ = ["Run"]
+
+
+class Run:
+    """A run of the client program that measures something.
+
+    It says lines, with the time of day if args ask for it, and shows one that
+    changes on standard error, where that is a terminal (is_shown).
+
+    A derived class has progress(), to show how it goes, several times a
+    second; so_far(), which returns lines about that; and summarize(), which
+    prints the end of it.
+    """
+
+    progress: Callable[[], None]
+    so_far: Callable[[], List[str]]
+    summarize: Callable[[], None]
+
+    def __init__(self, args: Any) -> None:
+        self.args, self.tasks = args, Tasks()
+        self.address = args.host, args.port
+        self.failures = Failures(self.address)
+        self.start, self.started = self.tasks.now, now()
+        self.is_shown = sys.stderr.isatty()
+        self._columns = 0       # that the changing line takes at present
+
+    def run(self, first: Iterable[Task]) -> int:
+        """Begin with the first tasks; return the exit code at the end."""
+        with self.tasks as tasks:
+            try:
+                for task in first:
+                    tasks.start(task)
+                tasks.run(self._tick, self.is_owed)
+            except MemoryError as error:
+                self.tell_failure(error)
+            self._tell_standstill()
+            self.erase(tasks.signal > 0)
+            self.summarize()
+        return 128 + tasks.signal if tasks.signal else self.failures.code
+
+    def is_owed(self) -> bool:
+        """Return whether to wait for replies when the run has been stopped."""
+        return False
+
+    def _tell_standstill(self) -> None:
+        standstill = self.tasks.new_standstill()
+        if standstill:
+            self.tell("this program stood still for %.1f s, which counts as no "
+                      "time of the server's" % standstill)
+
+    def _tick(self) -> None:
+        self._tell_standstill()
+        if self.tasks.is_asked:
+            self.tasks.is_asked = False
+            self.erase(True)
+            self.tell(*self.so_far())
+        self.progress()
+
+    def tell_failure(self, error: Exception, details: str = "") -> None:
+        """Count and tell a failure."""
+        self.tell(self.failures.note(error)[1] + details)
+
+    def figures(self) -> Dict[str, Any]:
+        """Return the figures that every run has."""
+        return {"host": self.args.host, "port": self.args.port,
+                "started": self.started, "failures": self.failures.words,
+                "first_failure": self.failures.first,
+                "stopped_seconds": round(self.tasks.standstill, 6)}
+
+    def say(self, *lines: str) -> None:
+        """Print lines on standard output."""
+        self._print(put, lines)
+
+    def tell(self, *lines: str) -> None:
+        """Print lines on standard error."""
+        self._print(tell, lines)
+
+    def _print(self, function: Callable[[str], Any],
+               lines: Iterable[str]) -> None:
+        self.erase()
+        for line in lines:
+            function("%s %s" % (now(), line) if self.args.timestamps else line)
+
+    def show(self, text: str) -> None:
+        """Show text in place of what the changing line says."""
+        try:
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns
+        except OSError:
+            return      # no terminal, or one that is gone
+        # Not the last three: room for ^C and the cursor behind it.
+        self._columns = max((columns or 80) - 3, 0)
+        tell("\r" + text[:self._columns].ljust(self._columns), end="")
+
+    def erase(self, key: bool = False) -> None:
+        """Make place for other lines; leave the one where the terminal has
+        shown a key, such as ^C."""
+        if key and self.is_shown:
+            tell("")
+        if self._columns:
+            tell("\r%*s\r" % (self._columns, ""), end="")
+            self._columns = 0

@@ -13,14 +13,15 @@ import sys
 import textwrap
 from typing import Any, List
 
-__all__ = ["ABSENT", "BOLD", "CUT", "GREEN", "RED", "REPLY", "SILENT",
-           "Screen", "WAITING"]
+__all__ = ["ABSENT", "BOLD", "CUT", "GREEN", "QUEUED", "RED", "REPLY",
+           "SILENT", "Screen", "WAITING"]
 
 # What a client does in a part of its row.
-ABSENT, SILENT, WAITING, REPLY, CUT = " .-#x"
+ABSENT, SILENT, QUEUED, WAITING, REPLY, CUT = " .:-#x"
 
-BETTER = {SILENT: "\u00b7", WAITING: "\u2591", REPLY: "\u2588", CUT: "\u00d7"}
-COLOURS = {SILENT: "2", WAITING: "33", REPLY: "32", CUT: "31"}
+BETTER = {SILENT: "\u00b7", QUEUED: "\u2591", WAITING: "\u2592",
+          REPLY: "\u2588", CUT: "\u00d7"}
+COLOURS = {SILENT: "2", QUEUED: "31", WAITING: "33", REPLY: "32", CUT: "31"}
 BOLD, GREEN, RED = "1", "1;32", "1;31"
 
 WIDEST = 80

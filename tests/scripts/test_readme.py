@@ -22,7 +22,6 @@ SHORTER = {
     "scripts/bench.py": "scripts/bench.py --help",
     "scripts/rolling.py": "scripts/rolling.py --help",
     "scripts/lesson.py": "scripts/lesson.py --help",
-    "scripts/check.py": "scripts/check.py --help",
     "--idle 60,300,900": "--idle 0.1,0.2",
     "-w 60": "-w 0.2",
     "-w 10": "-w 0.2",

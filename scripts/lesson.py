@@ -138,22 +138,21 @@ class Seen(NamedTuple):
 def newcomers(play: Play, server: Server) -> Seen:
     """Let hundreds of busy clients come, and three newcomers among them."""
     memory, open_before = server.memory() or 0, server.descriptors() or 0
+    scene = Scene(play.screen, server, 3, max(play.stretch, 1), "newcomer")
     with Clients(server.address, "-n", BUSY, "-c", 0, "-i", 0, "-q",
-                 "--json") as busy, \
-            Scene(play.screen, server, 3, max(play.stretch, 1),
-                  "newcomer") as scene:
+                 "--json") as busy:
         busy.go()
         for number, client in enumerate(scene.clients):
             for turn in range(4):
                 scene.at(0.2 + 0.2 * number + 0.3 * turn, client.say)
         scene.run(1.8, overtime=0)
-        waits = [client.all_waits()[0] for client in scene.clients]
         inside = max((server.descriptors() or 0) - open_before,
                      len(server.family()) - 1, 1)
         memory = (server.memory() or 0) - memory
-        return Seen(max(waits), (busy.stop()["wait_max_us"] or 0) / 1e6,
-                    memory / inside, ">" * any(
-                        not client.waits for client in scene.clients))
+        longest = busy.stop()["wait_max_us"] or 0
+    return Seen(max(client.all_waits()[0] for client in scene.clients),
+                longest / 1e6, memory / inside, ">" * any(
+                    not client.waits for client in scene.clients))
 
 
 def death(play: Play) -> Verdict:

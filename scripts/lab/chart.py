@@ -10,8 +10,8 @@ colour-blind eyes, too, lightened for the dark; and each model has a mark of
 its own form.
 """
 
-import itertools
 import math
+import os
 import textwrap
 from typing import Any, Dict, List, Tuple
 from xml.sax.saxutils import escape
@@ -20,33 +20,11 @@ __all__ = ["draw"]
 
 Point = Dict[str, Any]
 
-# Of the first model, the second, ...: its colour on white, on black, and its
-# mark around (0, 0).
-LOOKS = [
-    ("#6b6b6b", "#b8b8b8", "M-1.5 -4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z"),
-    ("#0072b2", "#56b4e9", "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z"),
-    ("#c44e00", "#ff8c42", "M-3.6 -3.6h7.2v7.2h-7.2z"),
-    ("#00805e", "#2fd0a0", "M0 -4.6L4.6 3.6H-4.6z"),
-    ("#a8397f", "#ec9ccb", "M0 -5L5 0L0 5L-5 0z"),
-    ("#7a6a00", "#f0e442", "M0 4.6L4.6 -3.6H-4.6z"),
-]
-
-STYLE = """\
-text { font: 12px system-ui, "Segoe UI", Helvetica, Arial, sans-serif }
-.head { font-size: 17px; font-weight: 600 }
-.name { font-weight: 600 }
-.paper { fill: #ffffff } .ink { fill: #1f2328 } .faint { fill: #59636e }
-.grid { stroke: #d9dee3 } .axis { stroke: #59636e }
-.limit { stroke-dasharray: 2 3 }
-.line { fill: none; stroke-width: 2; stroke-linejoin: round }
-.lead { stroke-width: 1; opacity: .5 }
-.mark { stroke-width: 1.6 } .hollow { fill: #ffffff }
-%s
-@media (prefers-color-scheme: dark) {
-.paper { fill: #0d1117 } .ink { fill: #f0f6fc } .faint { fill: #9198a1 }
-.grid { stroke: #2a313c } .axis { stroke: #9198a1 } .hollow { fill: #0d1117 }
-%s
-}"""
+# Of the first model, the second, ...: its mark around (0, 0).
+MARKS = ["M-1.5 -4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
+         "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z", "M-3.6 -3.6h7.2v7.2h-7.2z",
+         "M0 -4.6L4.6 3.6H-4.6z", "M0 -5L5 0L0 5L-5 0z",
+         "M0 4.6L4.6 -3.6H-4.6z"]
 
 WIDTH, HEIGHT, TOP, BOTTOM = 800, 436, 100, 322
 LINE = 15           # pixels between two names
@@ -170,7 +148,7 @@ class Panel:
                 "path", class_="line s%d" % number, d="M" + "L".join(
                     "%.1f %.1f" % self.place(point) for point in points)))
             parts += [tag(
-                "path", d=LOOKS[number % len(LOOKS)][2],
+                "path", d=MARKS[number],
                 class_="mark s%d %s" % (number, "hollow" if point["starved"]
                                         else "f%d" % number),
                 transform="translate(%.1f %.1f)" % self.place(point))
@@ -189,13 +167,6 @@ class Panel:
                       label(model, self.right + 11, place + 4,
                             "name f%d" % number)]
         return parts
-
-
-def colours(which: int, models: List[str]) -> str:
-    """Return the style of each model's lines and fillings."""
-    return "\n".join(".s%d { stroke: %s } .f%d { fill: %s }" % (
-        number, looks[which], number, looks[which]) for number, looks
-        in zip(range(len(models)), itertools.cycle(LOOKS)))
 
 
 def claim(points: List[Point]) -> str:
@@ -224,18 +195,18 @@ def caption(report: Dict[str, Any]) -> List[str]:
 def draw(report: Dict[str, Any]) -> str:
     """Return the chart of what bench.py has measured."""
     points = [point for point in report["points"] if not point["idle"]]
-    models = sorted({point["model"] for point in points},
-                    key=list(report["workers"]).index)
+    with open(os.path.join(os.path.dirname(__file__), "chart.css")) as file:
+        style = file.read()
     title = "The models of an echo server, as connections grow"
     parts = [tag("title", title),
-             tag("style", STYLE % (colours(0, models), colours(1, models))),
+             tag("style", "\n" + style),
              tag("rect", width=WIDTH, height=HEIGHT, rx=8, class_="paper"),
              label(title, 20, 30, "ink head"), label(claim(points), 20, 50)]
     for left, value, words in ((14, "rate", "replies a second"),
                                (408, "longest", "longest wait for a reply")):
-        panel = Panel(left, points, value, models)
+        panel = Panel(left, points, value, list(report["workers"]))
         parts += panel.frame(words, {name: report["workers"][name]
-                                     for name in models})
+                                     for _, name, _ in panel.series})
         parts += panel.lines() + panel.names()
     parts += [label(words, 20, HEIGHT - 32 + 17 * row)
               for row, words in enumerate(caption(report))]

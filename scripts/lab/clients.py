@@ -5,9 +5,9 @@ its own, so that neither the script's threads nor their lock are in the
 figures, which come as --json has them.
 """
 
-import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,10 +26,8 @@ PATIENCE = 30.0
 HOLD = "-c", "0", "-i", "1000000", "-W", "0"
 
 # It tells when all is imported, and begins at a word.
-# A signal that comes before the client expects one is not its end.
 RUN = """\
-import signal, sys
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+import sys
 from echoserver.client import counting
 from echoserver.client.__main__ import main
 print("ready", flush=True)
@@ -72,9 +70,17 @@ class Clients:
         self._out.close()
 
     def go(self) -> "Clients":
+        """Begin, and return when stop() is expected, where that is told."""
         assert self._process.stdin
         self._process.stdin.write(b"\n")
         self._process.stdin.flush()
+        end = monotonic() + START_TIMEOUT
+        while monotonic() < end:
+            caught = re.search(r"SigCgt:\s*(\w+)", read(
+                "/proc/%d/status" % self._process.pid))
+            if not caught or int(caught.group(1), 16) >> 14 & 1:    # SIGTERM
+                break
+            sleep(0.002)
         return self
 
     def _lines(self) -> List[str]:
@@ -114,9 +120,5 @@ class Clients:
 
     def stop(self) -> Dict[str, Any]:
         """End the run; return its figures."""
-        end = monotonic() + PATIENCE
-        while self._process.poll() is None and monotonic() < end:
-            self._process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(1)
+        self._process.send_signal(signal.SIGTERM)
         return self.figures()

@@ -82,9 +82,8 @@ class Caller(threading.Thread):
         while not self.leaving and not self.ends:
             how = self._connection()
             self.done += not how
+            self.ends += [how] * bool(how)
             why = how and how not in self.may and self._judge(how)
-            if how:
-                self.ends.append(how)
             if why:
                 self.problems.append("%s: %s after %d of %d bytes" % (
                     self.kind.name, why, self.received, self.sent))
@@ -162,8 +161,7 @@ class Caller(threading.Thread):
             if how == "eof" and self.base < self.received < self.sent:
                 return "a clean end in the midst of a reply"
             return ""
-        return {"wrong": "the reply is wrong",
-                "late": "no reply, and no end",
+        return {"wrong": "the reply is wrong", "late": "no reply, and no end",
                 "eof": "the server ended the stream"}.get(how, how)
 
 

@@ -52,7 +52,7 @@ class Client:
 
     Instance variables; times are seconds since the scene began:
 
-    - waiting: whether it waits for a reply
+    - waiting: whether it waits for a reply, or did when it left
     - waits: for how long it waited for each reply that has come
     - answered: when the last reply came, or None
     - left: when it left or was cut, or None; cut tells which
@@ -72,7 +72,7 @@ class Client:
         self.states: List[Tuple[float, str]] = []
         self._marks: List[Tuple[float, str]] = []
 
-    def say(self, words: str = "hello") -> None:
+    def say(self) -> None:
         """Ask for a reply, unless it waits for one, or has left."""
         if self.left is not None or self.waiting:
             return
@@ -84,7 +84,7 @@ class Client:
             if self._scene.server.has_accepted(self.socket) is not None:
                 state = QUEUED
         self.waiting, self._asked = True, self._scene.now()
-        self.unsent, self._due = words.encode(), words.upper().encode()
+        self.unsent, self._due = b"hello", b"HELLO"
         self.states.append((self._asked, state))
 
     def move(self) -> None:
@@ -121,12 +121,13 @@ class Client:
     def leave(self) -> None:
         if self.socket is not None and self.left is None:
             self.socket.close()
-            self.waiting, self.left = False, self._scene.now()
+            self.left = self._scene.now()
             self.states.append((self.left, ABSENT))
 
     def all_waits(self) -> List[float]:
-        """Return its waits, and how long it has waited now, if it does."""
-        return self.waits + [self._scene.now() - self._asked] * self.waiting
+        """Return its waits, and the one that has not ended, if any."""
+        end = self._scene.now() if self.left is None else self.left
+        return self.waits + [end - self._asked] * self.waiting
 
     def longest(self) -> str:
         """Return its longest wait, in words."""
@@ -154,8 +155,8 @@ class Scene:
 
     """A number of clients of a server, and what they do when.
 
-    The end of a with block lets all of them leave.  All times that it is given
-    are multiplied by stretch.
+    All of them leave at its end.  All times that it is given are multiplied by
+    stretch.
 
     Instance variables: clients; processes and threads, how many the server
     had at most (no threads where there is no /proc).
@@ -170,13 +171,6 @@ class Scene:
         self._screen, self._stretch = screen, stretch
         self._calls: List[Tuple[float, Callable[[], Any]]] = []
         self._began = monotonic()
-
-    def __enter__(self) -> "Scene":
-        return self
-
-    def __exit__(self, *exc_info: Any) -> None:
-        for client in self.clients:
-            client.leave()
 
     def now(self) -> float:
         return monotonic() - self._began
@@ -195,7 +189,8 @@ class Scene:
         self._began = monotonic()
         try:
             while self._calls or self.now() < end + overtime * any(
-                    client.waiting for client in self.clients):
+                    client.waiting and client.left is None
+                    for client in self.clients):
                 while self._calls and self._calls[0][0] <= self.now():
                     self._calls.pop(0)[1]()
                 if self.now() >= due:
@@ -205,6 +200,8 @@ class Scene:
                 self._move([due, end] + [call[0] for call in self._calls])
         finally:
             self._draw(end, True)
+            for client in self.clients:
+                client.leave()
 
     def _look(self) -> None:
         """See how many processes and threads the server has."""
@@ -218,7 +215,6 @@ class Scene:
                     and client.states[-1][1] == QUEUED
                     and self.server.has_accepted(client.socket)):
                 client.states.append((self.now(), WAITING))
-
         now = self.now()
         until = min(time for time in times + [now + LOOK] if time > now)
         inside = [client for client in self.clients
@@ -262,8 +258,7 @@ class Play:
               ) -> Iterator[Scene]:
         """Start a server for a scene with so many clients."""
         with self.server(model, *options) as server:
-            with Scene(self.screen, server, clients, self.stretch) as scene:
-                yield scene
+            yield Scene(self.screen, server, clients, self.stretch)
 
 
 def served_by(scene: Scene) -> str:

@@ -106,7 +106,7 @@ class SoakTest(TestCase):
 
     def test_connection_above_the_limit(self):
         """It is counted."""
-        self.assertIn("! 11 were served at the same time, instead of 10",
+        self.assertIn("! 11 were served at the same time, of 10, ",
                       self.found("""
 def main(main=__main__.main):
     sys.argv[sys.argv.index("10")] = "11"
@@ -116,10 +116,9 @@ __main__.main = main""", "come", 10))
     def test_what_there_is_no_time_for(self):
         """It is left out, and told so; nothing tried is no success."""
         short = soak.Soak("threads", 10, 0)
-        for seconds, needs in ((-1, 0), (10, 100)):
-            short.end = soak.monotonic() + seconds
-            short.row("late", None, self.fail, needs=needs)
-        self.assertEqual(short.left_out, ["late", "late"])
+        short.end = soak.monotonic() - 1
+        short.row("late", None, self.fail)
+        self.assertEqual(short.left_out, ["late"])
         self.assertEqual(report.verdict([report.Row("quiet")], ["fuzz"]),
                          ("FAILED: no fault was tried.", 1))
         self.assertEqual(report.verdict([report.Row("fuzz")], ["silent"]), (

@@ -44,13 +44,11 @@ __all__ = ["main"]
 HELP = """\
 What does each model of the server cost on this host, and who has to wait?
 
-Connections ask, again at each reply, beside others that are idle.  least/mean
-is the replies of the connection that was served least, beside the mean.  p50
-is of the waits for a reply; first, the longest wait for a first reply, and
-longest, for any; ">" says that somebody waited until the load ended.
-Connecting is in all of that.  CPU us/reply: if the load's is above the server's, then the
-load limits the rate.  The exit status is 1 if a byte was wrong, or nothing was
-measured."""
+Connections ask, again at each reply, beside idle ones.  least/mean: replies of
+the connection that was served least, beside the mean.  p50 is of the waits for
+a reply, connecting included; then come the longest, for a first reply and for
+any; ">": somebody waited until the load ended.  If a reply costs the load more
+CPU than the server, the rate is the load's.  Exit status 1: a wrong byte."""
 
 BUSY = 10               # busy connections beside the idle ones
 MOST = 20000            # connections in a point
@@ -69,16 +67,6 @@ class Plan(NamedTuple):
     model: str
     connections: int
     idle: int
-
-    def __str__(self) -> str:
-        return "%s, %d connections + %d idle" % self
-
-
-def plans(args: argparse.Namespace) -> Iterator[Plan]:
-    """Yield what is to be measured, in the order of the table."""
-    for busy, idle in ([(count, 0) for count in args.connections]
-                       + [(BUSY, count) for count in args.idle]):
-        yield from (Plan(model, busy, idle) for model in args.models)
 
 
 # A point.
@@ -159,9 +147,6 @@ eply   server
 model        busy   idle replies/s   /mean      p50    first  for any  server\
   load   memory  faults"""
 
-NOTE = "\n> somebody waited for a reply until the load ended."
-
-
 def row(point: Point) -> str:
     """Return a line of the table."""
     def cell(name: str, form: str, scale: float = 1) -> str:
@@ -228,7 +213,9 @@ def parse(argv: Optional[List[str]],
 def run(args: argparse.Namespace,
         models: Dict[str, Dict[str, int]]) -> Iterator[Point]:
     """Measure and yield each point; say which are left out."""
-    for plan in plans(args):
+    for plan in (Plan(model, *counts) for counts in [
+            *((count, 0) for count in args.connections),
+            *((BUSY, count) for count in args.idle)] for model in args.models):
         reason = hindrance(plan, models[plan.model]["descriptors"])
         try:
             if reason:
@@ -239,17 +226,7 @@ def run(args: argparse.Namespace,
         except Failure as error:
             reason = str(error)
         if reason:
-            print("%s: %s" % (plan, reason), file=sys.stderr, flush=True)
-
-
-def write(args: argparse.Namespace, report: Dict[str, Any]) -> None:
-    """Write the files that were asked for."""
-    if args.json:
-        with open(args.json, "w") as f:
-            json.dump(report, f, indent=1, allow_nan=False)
-    if args.svg and report["points"]:
-        with open(args.svg, "w", encoding="utf-8") as f:
-            f.write(chart.draw(report))
+            print("%s, %d + %d idle: %s" % (*plan, reason), file=sys.stderr)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -260,10 +237,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     words = map(shlex.quote, sys.argv[1:] if argv is None else argv)
     report = {
         "command": " ".join(["python3 scripts/bench.py", *words]),
-        "python": "%s %s" % (platform.python_implementation(),
-                             platform.python_version()),
-        "system": platform.system(), "cpus": os.cpu_count(),
-        "seconds": args.seconds, "size": args.size, "points": points,
+        "host": "%s %s, %s, %s CPUs" % (
+            platform.python_implementation(), platform.python_version(),
+            platform.system(), os.cpu_count()), "seconds": args.seconds,
+        "size": args.size, "points": points,
         "workers": {name: each["pool_size"] for name, each in models.items()}}
     print(HEAD)
     try:
@@ -273,7 +250,12 @@ def main(argv: Optional[List[str]] = None) -> int:
             points.append(point)
             print(row(point).rstrip(), flush=True)
         if any(point["starved"] for point in points):
-            print(NOTE)
+            print("\n> somebody waited for a reply until the load ended.")
     finally:
-        write(args, report)
+        if args.json:
+            with open(args.json, "w") as file:
+                json.dump(report, file, indent=1, allow_nan=False)
+        if args.svg and points:
+            with open(args.svg, "w", encoding="utf-8") as file:
+                file.write(chart.draw(report))
     return int(not points or any(point["wrong"] for point in points))

@@ -20,6 +20,7 @@ if __name__ == "__main__":
 
 import contextlib
 import errno
+import glob
 import hashlib
 import io
 import os
@@ -34,8 +35,7 @@ __all__ = ["build", "main"]
 HELP = """\
 How does the package get to a host that reaches no registry?  As one file:
 
-    python3 echoserver.pyz [port] [options]                 the server
-    python3 echoserver.pyz client [host] [port] [options]   the client
+    python3 echoserver.pyz [client] [options]
 
 The same sources give the same bytes; their SHA-256 is printed."""
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -48,6 +48,8 @@ PERMISSIONS = 0o100644 << 16
 
 MAIN = b'''\
 import os, sys
+if sys.version_info < (3, 6):
+    sys.exit("echoserver needs Python 3.6 or newer")
 if sys.argv[1:2] == ["client"]:
     from echoserver.client.__main__ import main
     sys.argv[:2] = [os.path.basename(sys.argv[0]) + " client"]
@@ -61,14 +63,12 @@ if __name__ == "__main__":
 def contents() -> Iterator[Tuple[str, bytes]]:
     """Yield what the file is made of: (name in it, bytes), in order."""
     yield "__main__.py", MAIN
-    for folder, folders, names in os.walk(os.path.join(ROOT, "echoserver")):
-        folders.sort()
-        for name in sorted(names):
-            if name.endswith(".py") or name == "py.typed":
-                path = os.path.join(folder, name)
-                with open(path, "rb") as source:
-                    yield (os.path.relpath(path, ROOT).replace(os.sep, "/"),
-                           source.read())
+    for path in sorted(glob.glob(os.path.join(
+            glob.escape(ROOT), "echoserver", "**"), recursive=True)):
+        if path.endswith((".py", "py.typed")):
+            with open(path, "rb") as source:
+                yield (os.path.relpath(path, ROOT).replace(os.sep, "/"),
+                       source.read())
 
 
 def build() -> bytes:
@@ -111,9 +111,8 @@ def replace(path: str, data: bytes) -> str:
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the program; return its exit status."""
     arguments = parser(HELP)
-    arguments.add_argument(
-        "-o", "--output", metavar="FILE", default="echoserver.pyz",
-        help="where to write it (default %(default)s)")
+    arguments.add_argument("-o", "--output", default="echoserver.pyz",
+                           help="the file (default %(default)s)")
     args = arguments.parse_args(argv)
     try:
         checksum = replace(os.path.realpath(args.output), build())

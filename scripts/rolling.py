@@ -53,12 +53,6 @@ LOADS = [("-n", 8, "-i", 0.01, "-s", 1000), ("-n", 2, "-i", 0.05, "-s", 500000)]
 ALL = "-c", 0, "--reconnect", "-W", PATIENCE, "--json", "-q"
 
 
-def find_haproxy() -> Optional[str]:
-    """Return its path; /usr/sbin is not in every user's PATH."""
-    path = os.environ.get("PATH", os.defpath)
-    return shutil.which("haproxy", path=path + os.pathsep + "/usr/sbin")
-
-
 def free_ports(count: int) -> List[int]:
     """Return so many ports that are free now.
 
@@ -97,21 +91,18 @@ class Balancer:
         self.process.wait()
         self._folder.cleanup()
 
-    def healthy(self) -> bool:
-        """Whether HAProxy finds both servers up."""
-        with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(5)
-            s.connect(os.path.join(self._folder.name, "haproxy.sock"))
-            s.sendall(b"show stat\n")
-            text = b"".join(iter(lambda: s.recv(65536), b"")).decode()
-        return len(re.findall("(?m)^echoservers,(?:one|two),.*,UP,", text)) > 1
-
     def wait_healthy(self) -> None:
-        """Wait until both servers are up."""
+        """Wait until HAProxy finds both servers up."""
         end = monotonic() + HEALTH_TIMEOUT
         while monotonic() < end and self.process.poll() is None:
-            with contextlib.suppress(OSError):      # it is starting
-                if self.healthy():
+            with contextlib.suppress(OSError), \
+                    socket.socket(socket.AF_UNIX) as s:    # it is starting
+                s.settimeout(5)
+                s.connect(os.path.join(self._folder.name, "haproxy.sock"))
+                s.sendall(b"show stat\n")
+                text = b"".join(iter(lambda: s.recv(65536), b""))
+                if len(re.findall(b"echoservers,(?:one|two),.*,UP,",
+                                  text)) > 1:
                     return
             sleep(0.05)
         raise Failure("HAProxy has ended, or does not find both servers up")
@@ -138,9 +129,8 @@ class Rolling:
                                len(self.servers) - 1)
             balancer = stack.enter_context(Balancer(program, frontend, *ports))
             balancer.wait_healthy()
-            loads = [stack.enter_context(Clients(balancer.address, *ALL,
-                                                 *load)).go()
-                     for load in LOADS]
+            loads = [stack.enter_context(Clients(
+                balancer.address, *ALL, *load)).go() for load in LOADS]
             self.roll(balancer, restarts, seconds)
             self.figures = [load.stop() for load in loads]
         self.problems += ["%d failed, the first: %s" % (
@@ -150,25 +140,21 @@ class Rolling:
     def roll(self, balancer: Balancer, restarts: int, seconds: float) -> None:
         """Restart one server after the other, evenly over the time."""
         began = monotonic()
-        while self.restarts < restarts:
-            due = began + seconds * self.restarts / restarts
+        for number in range(restarts):
+            due = began + seconds * number / restarts
             sleep(max(due - monotonic(), 0.2))
             started = monotonic()
-            self.restart(self.restarts % 2)
+            old = self.servers[number % 2]
+            old.stop()
+            status, log = old.wait(), old.log()
+            if status or "Traceback" in log:
+                self.problems.append("a server ended with status %d: %s"
+                                     % (status, log[-2000:]))
+            old.close()
+            self.servers[number % 2] = Server(self.model, port=old.address[1])
             balancer.wait_healthy()
+            self.restarts += 1
             self.longest = max(self.longest, monotonic() - started)
-
-    def restart(self, which: int) -> None:
-        """Stop a server, see how it ended, and start the next on its port."""
-        old = self.servers[which]
-        old.stop()
-        status, log = old.wait(), old.log()
-        if status or "Traceback" in log:
-            self.problems.append("a server ended with status %d: %s"
-                                 % (status, log[-2000:]))
-        old.close()
-        self.servers[which] = Server(self.model, port=old.address[1])
-        self.restarts += 1
 
     def __str__(self) -> str:
         def total(name: str) -> int:
@@ -181,8 +167,7 @@ class Rolling:
              + total("messages_unsent")),
             ("longest wait, ms", "%.1f" % (max(waits, default=0) / 1e3)),
             ("longest restart, s", "%.2f" % self.longest)]]
-        return "\n".join(lines + ["! " + problem
-                                  for problem in self.problems[:10]])
+        return "\n! ".join(["\n".join(lines), *self.problems[:10]])
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -197,7 +182,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     add("--model", choices=list(ask_models()), default="threads",
         help="(default %(default)s)")
     args = arguments.parse_args(argv)
-    program = find_haproxy()
+    # /usr/sbin is not in every user's PATH
+    program = shutil.which("haproxy", path=os.pathsep.join(
+        [os.environ.get("PATH", os.defpath), "/usr/sbin"]))
     if program is None:
         print("SKIPPED: there is no haproxy on this host")
         return SKIPPED

@@ -185,9 +185,8 @@ def caption(report: Dict[str, Any]) -> List[str]:
     cost = min([point["load_cpu"] for point in report["points"]
                 if point["load_cpu"]], default=0)
     return [textwrap.shorten(report["command"], 110, placeholder=" \u2026"),
-            "%s, %s, %s CPUs, messages of %d B, %g s a point%s" % (
-                report["python"], report["system"], report["cpus"],
-                report["size"], report["seconds"],
+            "%s, messages of %d B, %g s a point%s" % (
+                report["host"], report["size"], report["seconds"],
                 "; a load process manages {:,.0f} replies/s at most".format(
                     1e6 / cost) if cost else "")]
 

@@ -180,8 +180,7 @@ def finish(callers: List[Caller], seconds: float = PATIENCE) -> List[str]:
     end = monotonic() + seconds
     for caller in callers:
         caller.join(max(end - monotonic(), 0))
-        if caller.is_alive():
-            caller.leaving = True
-            caller.problems.append("%s: no reply, and no end"
-                                   % caller.kind.name)
-    return [problem for caller in callers for problem in caller.problems]
+    late = ["%s: no end" % caller.kind.name
+            for caller in callers if caller.is_alive()]
+    return late + [problem for caller in callers
+                   for problem in caller.problems]

@@ -79,19 +79,17 @@ class Row:
         return "\n".join(lines)
 
 
-def verdict(rows: List[Row],
-            left_out: Sequence[str] = ()) -> Tuple[str, int]:
-    """Return the last words about a model, and the exit status."""
+def verdict(rows: List[Row], left_out: Sequence[str] = ()) -> str:
+    """Return the last words about a model, which begin with FAILED if so."""
     tried, left = (sum(not name.startswith("quiet") for name in names)
                    for names in ([row.name for row in rows], left_out))
     if not tried:
-        return "FAILED: no fault was tried.", 1
-    share = "%d of %s tried." % (tried, counted(tried + left, "fault"))
+        return "FAILED: no fault was tried."
     problems = sum(len(row.problems) for row in rows)
-    if problems:
-        return "FAILED: %s lost, %s, %s (!) in all. %s" % (
+    return "%s %d of %s tried." % (
+        "FAILED: %s lost, %s, %s (!) in all." % (
             counted(sum(row.lost for row in rows), "message"),
             counted(sum(row.tracebacks for row in rows), "traceback"),
-            counted(problems, "problem"), share), 1
-    return ("Nothing was lost, there was no traceback and no problem. "
-            + share, 0)
+            counted(problems, "problem")) if problems else
+        "Nothing was lost, there was no traceback and no problem.",
+        tried, counted(tried + left, "fault"))

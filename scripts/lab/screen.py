@@ -1,7 +1,7 @@
 """Standard output, be it a terminal or not.
 
 On a terminal there are colours, and rows are drawn again while they change.
-In a pipe, or if so wanted, there is neither: rows are printed once, when they
+In a pipe there is neither: rows are printed once, when they
 are complete.  What rows are made of is ASCII, and is replaced by better
 characters where the user's locale and the encoding have them.
 """
@@ -35,11 +35,11 @@ class Screen:
     they change.
     """
 
-    def __init__(self, plain: bool = False) -> None:
+    def __init__(self) -> None:
         self.width = min(shutil.get_terminal_size().columns, WIDEST)
         # None was closed before the program began.
         self.live = (sys.stdout is not None and sys.stdout.isatty()
-                     and not plain and os.environ.get("TERM") != "dumb")
+                     and os.environ.get("TERM") != "dumb")
         self._better = BETTER if has_better() else {}
         self._drawn = 0     # rows that the next ones are drawn over
 

@@ -131,9 +131,7 @@ class Client:
 
     def longest(self) -> str:
         """Return its longest wait, in words."""
-        waits = self.all_waits()
-        return (show_time(max(waits)) if waits
-                else "no reply" if self.states else "")
+        return show_time(max(self.all_waits())) if self.states else ""
 
     def cells(self, count: int, seconds: float) -> str:
         """Return what it did in so many parts of so many seconds."""
@@ -288,9 +286,8 @@ def outcome(client: Client, other: Client) -> Verdict:
     """Return whether client was not served while other was connected."""
     if client.answered is None:
         return True, "%s got no reply" % client.name
-    wait = show_time(client.waits[0])
-    if other.left is not None and client.answered >= other.left:
-        return True, "%s waited %s for %s to leave" % (client.name, wait,
-                                                       other.name)
-    return False, "%s waited %s, with %s still there" % (client.name, wait,
-                                                         other.name)
+    blocked = other.left is not None and client.answered >= other.left
+    return blocked, "%s waited %s%s %s %s" % (
+        client.name, show_time(client.waits[0]),
+        " for" if blocked else ", with", other.name,
+        "to leave" if blocked else "still there")

@@ -33,7 +33,7 @@ def load(connections, replies, least, longest, unanswered=0, wrong=0):
 def report(*points):
     """Return what bench.py gives to chart.draw() for these points."""
     return {"command": "python3 scripts/bench.py --svg 'a & b.svg'",
-            "python": "CPython 3.6.15", "system": "Linux", "cpus": 2,
+            "host": "CPython 3.6.15, Linux, 2 CPUs",
             "size": 64, "seconds": 2.0, "points": list(points),
             "workers": {"threads": 0, "pinned": 64}}
 

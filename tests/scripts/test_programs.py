@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import unittest
 
-from tests.support import PATIENCE, PLAIN, ROOT, TestCase, python
+from tests.support import PATIENC["-I"], PLAIN, ROOT, TestCase, python
 
 SCRIPTS = os.path.join(ROOT, "scripts")
 NAMES = "lesson", "soak", "bench", "rolling", "make_pyz"

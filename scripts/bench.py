@@ -44,16 +44,13 @@ __all__ = ["main"]
 HELP = """\
 What does each model of the server cost on this host, and who has to wait?
 
-Connections ask, again at each reply, beside idle ones.  least/mean: replies of
-the connection that was served least, beside the mean.  p50 is of the waits for
-a reply, connecting included; then come the longest, for a first reply and for
-any; ">": somebody waited until the load ended.  If a reply costs the load more
-CPU than the server, the rate is the load's.  Exit status 1: a wrong byte."""
+least/mean: replies of the connection that was served least, beside the mean.
+p50 is of the waits for a reply, connecting included; then come the longest, for
+a first reply and for any; ">": somebody waited until the load ended.  If a
+reply costs the load more CPU than the server, the rate is the load's."""
 
 BUSY = 10               # busy connections beside the idle ones
 MOST = 20000            # connections in a point
-NEWS = 2.0              # seconds without an idle one's reply: no more come
-SPARE = 64              # descriptors for other things than connections
 CHILD_MEMORY = 3 << 20  # bytes of a process for a connection, which has
                         # a descriptor more for that
 
@@ -77,9 +74,9 @@ def hindrance(plan: Plan, descriptors: int) -> str:
     connections = plan.connections + plan.idle
     if connections > MOST:
         return "more than %d connections" % MOST
-    if not allow_descriptors(connections * descriptors + SPARE):
+    if not allow_descriptors(connections * descriptors + 64):
         return ("%d descriptors are needed (ulimit -Hn)"
-                % (connections * descriptors + SPARE))
+                % (connections * descriptors + 64))
     memory = connections * CHILD_MEMORY * (descriptors - 1)
     if memory > (field("/proc/meminfo", "MemAvailable:") or math.inf) / 2:
         return "it could take %.1f GiB of memory" % (memory / 2**30)
@@ -95,7 +92,7 @@ def measure(plan: Plan, args: argparse.Namespace) -> Point:
         if plan.idle:
             idle = stack.enter_context(Clients(
                 server.address, *HOLD, "-n", plan.idle)).go().replies(
-                    plan.idle, NEWS)
+                    plan.idle, news=2)
         most = min(args.load_processes, plan.connections)
         loads = [stack.enter_context(Clients(
             server.address, "-n", (plan.connections + number) // most, "-c", 0,

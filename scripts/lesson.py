@@ -38,9 +38,8 @@ HELP = """\
 Who waits for whom, in each model of a server?
 
 An act says a claim of the lesson, starts a real server, and lets some clients
-speak.  Each has a row, and time goes to the right.  The verdict is taken from
-what was measured.  The exit status is 1 if a claim was not shown, 130 after
-Ctrl-C.  An act that this host cannot play is left out."""
+speak.  Time goes to the right.  The verdict is taken from what was measured.
+The exit status is 1 if a claim was not shown, 130 after Ctrl-C."""
 
 BUSY = 300          # clients that make a server of threads look dead
 
@@ -203,16 +202,6 @@ def crowd(play: Play, model: str, blocked: bool) -> Verdict:
 def a_connection_pool(play: Play) -> Verdict:
     """Exchange messages in both ways, in turn, so that both have the same
     host."""
-    def dial() -> Connection:
-        with Connection(server.address, PATIENCE) as connection:
-            connection.echo(b"hello")
-            return connection
-
-    def borrow() -> Connection:
-        with pool.connection() as connection:
-            connection.echo(b"hello")
-            return connection
-
     made: List[List[Connection]] = [[], []]
     seconds = 0.15 * play.stretch
     with play.server("threads", "-q") as server, ConnectionPool(
@@ -220,7 +209,10 @@ def a_connection_pool(play: Play) -> Verdict:
         for turn in range(10):
             end = monotonic() + seconds
             while monotonic() < end:
-                made[turn % 2].append((dial, borrow)[turn % 2]())
+                with (pool.connection() if turn % 2 else Connection(
+                        server.address, PATIENCE)) as connection:
+                    connection.echo(b"hello")
+                made[turn % 2].append(connection)
     dials = len(made[0]), len(set(made[1]))
     play.screen.draw(["%-10s%14s%14s" % ("", "exchanges/s", "dials")] + [
         "%-10s%14s%14s" % (name, "{:,.0f}".format(len(each) / (5 * seconds)),
@@ -337,9 +329,8 @@ ACTS = [
         "somebody waits for seconds. One thread serves all in turn.",
         death, ["threads", "events"], 3 * BUSY, proc=True),
     Act("pinned", "A pool of workers bounds what threads cost, and has a "
-        "ceiling: when each worker has a client, the next one waits until one "
-        "leaves.",
-        lambda play: crowd(play, "pinned", True), ["pinned"]),
+        "ceiling: when each worker has a client, the next waits until one "
+        "leaves.", lambda play: crowd(play, "pinned", True), ["pinned"]),
     Act("pool", "A worker of a pool need not stay with a client that is "
         "silent. Then two workers serve more than two clients.",
         lambda play: crowd(play, "pool", False), ["pool"]),
@@ -362,15 +353,12 @@ COLOURS = {SHOWN: GREEN, NOT_SHOWN: RED, LEFT_OUT: RED}
 
 def attempt(act: Act, play: Play) -> Tuple[str, str]:
     """Play an act, if that is possible; return how it ended, and why."""
-    for lacking, what in (
-            (not set(act.models) <= set(play.models), "this system has no "
-             "model " + act.models[-1]),
-            (not allow_descriptors(act.descriptors), "%d descriptors are "
-             "needed (ulimit -Hn)" % act.descriptors),
-            (act.proc and not os.path.isdir("/proc/self/task"), "this system "
-             "has no /proc that tells of processes")):
-        if lacking:
-            return LEFT_OUT, what
+    if not set(act.models) <= set(play.models):
+        return LEFT_OUT, "this system has no model " + act.models[-1]
+    if not allow_descriptors(act.descriptors):
+        return LEFT_OUT, "%d descriptors are needed" % act.descriptors
+    if act.proc and not os.path.isdir("/proc/self/task"):
+        return LEFT_OUT, "this system has no /proc that tells of processes"
     try:
         shown, words = act.perform(play)
         return SHOWN if shown else NOT_SHOWN, words

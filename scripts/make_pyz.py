@@ -117,7 +117,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     try:
         checksum = replace(os.path.realpath(args.output), build())
     except OSError as error:
-        sys.exit("cannot write %s: %s" % (args.output, error.strerror))
+        print("cannot write %s: %s" % (args.output, error.strerror),
+              file=sys.stderr)
+        return 1
     # as sha256sum writes it, and can check it
     print("%s  %s" % (checksum, args.output))
     return 0

@@ -39,12 +39,9 @@ __all__ = ["main"]
 HELP = """\
 Do clients lose a request when servers are restarted behind HAProxy?
 
-Two servers are restarted in turn, under load.  The exit status is 0 if no
-exchange failed (a refused connection counts, too), 1 if one did, 77 if there
-is no HAProxy to run, 130 after Ctrl-C."""
+The exit status is 1 if an exchange failed (a refused connection counts, too),
+77 if there is no HAProxy to run, 130 after Ctrl-C."""
 
-SKIPPED = 77            # what test suites take for "could not be run"
-HEALTH_TIMEOUT = 20.0   # seconds for HAProxy to find both servers healthy
 
 CONFIGURATION = os.path.join(ROOT, "scripts", "lab", "haproxy.cfg")
 
@@ -93,7 +90,7 @@ class Balancer:
 
     def wait_healthy(self) -> None:
         """Wait until HAProxy finds both servers up."""
-        end = monotonic() + HEALTH_TIMEOUT
+        end = monotonic() + 20
         while monotonic() < end and self.process.poll() is None:
             with contextlib.suppress(OSError), \
                     socket.socket(socket.AF_UNIX) as s:    # it is starting
@@ -187,7 +184,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         [os.environ.get("PATH", os.defpath), "/usr/sbin"]))
     if program is None:
         print("SKIPPED: there is no haproxy on this host")
-        return SKIPPED
+        return 77      # what test suites take for "could not be run"
     rolling = Rolling(args.model)
     try:
         rolling.run(program, args.restarts, args.seconds)

@@ -175,9 +175,8 @@ def claim(points: List[Point]) -> str:
     for point in sorted(points, key=lambda point: int(point["connections"])):
         if point["starved"]:
             starved.setdefault(point["model"], point["connections"])
-    return ("Hollow: somebody waited until the load ended (connections: %s)."
-            % ", ".join("%s from %d" % pair for pair in starved.items())
-            if starved else "Nobody waited until the load ended.")
+    return "Hollow: somebody waited until the load ended (connections: %s)." % (
+        ", ".join("%s from %d" % pair for pair in starved.items()) or "none")
 
 
 def caption(report: Dict[str, Any]) -> List[str]:

@@ -10,13 +10,13 @@ import glob
 import os
 import re
 import resource
+import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import tempfile
-import threading
 from typing import Any, Dict, List, Optional, Tuple
 
 __all__ = ["Failure", "ROOT", "START_TIMEOUT", "Server", "ask_models",
@@ -66,12 +66,12 @@ class Server:
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=self._log)
         self.pid = self._process.pid
-        timer = threading.Timer(START_TIMEOUT, self._process.kill)
         try:
-            timer.start()
-            assert self._process.stdout
-            ready = self._process.stdout.readline().decode()
-            found = re.search(r" on (\S+) port (\d+)", ready)
+            out = self._process.stdout
+            assert out
+            ready = select.select([out], [], [], START_TIMEOUT)[0]
+            found = ready and re.search(r" on (\S+) port (\d+)",
+                                        out.readline().decode())
             if not found:
                 raise Failure("the server did not start: " + self.log())
             self.address = found.group(1), int(found.group(2))
@@ -79,8 +79,6 @@ class Server:
             self._process.kill()
             self.close()
             raise
-        finally:
-            timer.cancel()
 
     def __enter__(self) -> "Server":
         return self

@@ -47,14 +47,9 @@ class CheckTest(TestCase):
             said = process.communicate(timeout=5 * PATIENCE)[0].decode()
         return process.returncode, said
 
-    def test_all_pass(self):
-        """The suite runs three times, the others once."""
-        status, said = self.check(PASSES)
-        self.assertEqual(status, 0, said)
-        self.assertRegex(said, r"\n1[56]0[0-9] passed, 0 failed\n$")
-
     def test_failures(self):
-        """What fails and what leaks is counted and shown; so are reasons."""
+        """What fails and what leaks is counted and shown, and why a test was
+        skipped; all runs of the suite and others are added up."""
         status, said = self.check(FAILS)
         self.assertEqual(status, 1, said)
         self.assertRegex(said, r" suite +301 passed +2 failed\n")
@@ -62,13 +57,11 @@ class CheckTest(TestCase):
         self.assertIn("FAIL: test_fails", said)
         self.assertRegex(said, r"\n1[56]0[0-9] passed, [4-9] failed\n$")
 
-    def test_nothing_to_check(self):
-        """Few tests are no success, nor is a Python that is none."""
-        for tests, python, failed in (("", sys.executable, 3),
-                                      (PASSES, "/bin/false", 1)):
-            status, said = self.check(tests, python)
-            self.assertEqual(status, 1, said)
-            self.assertRegex(said, r"[^0-9]%d failed\n$" % failed)
+    def test_no_python(self):
+        """That is no success."""
+        status, said = self.check(PASSES, "/bin/false")
+        self.assertEqual(status, 1)
+        self.assertRegex(said, r"\n0 passed, 1 failed\n$")
 
 
 if __name__ == "__main__":

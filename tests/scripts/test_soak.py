@@ -93,11 +93,6 @@ class SoakTest(TestCase):
         self.assertIn("! busy: a clean end before the reply", self.found(
             REPLY % "lambda data: data[:-1].upper() or b'A'", "stops"))
 
-    def test_traceback(self):
-        """It is shown."""
-        self.assertIn("ZeroDivisionError", self.found(
-            REPLY % "lambda data: 1 / 0", "come", 10))
-
     def test_clean_end_that_is_too_early(self):
         """It is no end that a stop allows."""
         self.assertRegex(self.found(ENDS_EARLY, "stops"), "! (busy|stream): ("

@@ -182,5 +182,4 @@ def finish(callers: List[Caller], seconds: float = PATIENCE) -> List[str]:
         caller.join(max(end - monotonic(), 0))
     late = ["%s: no end" % caller.kind.name
             for caller in callers if caller.is_alive()]
-    return late + [problem for caller in callers
-                   for problem in caller.problems]
+    return sum((caller.problems for caller in callers), late)

@@ -37,8 +37,7 @@ class CheckTest(TestCase):
                         os.path.join(folder, "scripts"))
             for name, text in (("__init__.py", ""), ("test_it.py", tests),
                                ("conformance.py", PASSES),
-                               (os.path.join("scripts", "test_it.py"),
-                                PASSES)):
+                               ("scripts/test_it.py", PASSES)):
                 with open(os.path.join(folder, "tests", name), "w") as f:
                     f.write(text)
             process = self.run_command(

@@ -124,17 +124,11 @@ class ActsTest(unittest.TestCase):
 
     def test_blocking(self):
         """A client that is not accepted has a sign; phase two is short."""
+        self.assertRegex(self.verdict("processes")[1], r"\nclient 1  .*x ")
         words, picture, waits = self.verdict("blocking")
         self.assertRegex(picture, r"\nclient 2  +:+-*#\.+ ")
         self.assertRegex(words, r"waited %s for data \(phase one\), and took "
                          r"\S+ \S+ to copy them" % waits["client 2"])
-
-    def test_processes(self):
-        """One is killed, and its client is cut."""
-        words, picture, _ = self.verdict("processes")
-        self.assertRegex(picture, r"\nclient 1  .*x ")
-        self.assertEqual(words, "one of 4 processes was killed; cut: client "
-                         "1; served before and after: client 2 and client 3")
 
     def test_many(self):
         """Newcomers are drawn for each server; the table has its figures."""
@@ -162,11 +156,8 @@ class ActsTest(unittest.TestCase):
         words, table, _ = self.verdict("parts")
         self.assertRegex(table, r"\nsent: .*\nshould come: .* HELLO\ncame: +"
                          r"1,024 A +then: AAAAA\n")
-        sent, came, lost = (int(text.replace(",", "")) for text in re.search(
-            r"(?m)^lesson's +(\S+) +(\S+) +(\S+)$", table).groups())
-        self.assertEqual(sent, came + lost)
-        self.assertTrue(words.endswith("lost {:,} bytes, --model threads 0"
-                                       .format(lost)), words)
+        lost = re.search(r"(?m)^lesson's +\S+ +\S+ +(\S+)$", table).group(1)
+        self.assertIn("lost %s bytes, --model threads 0" % lost, words)
 
 
 def seconds(text):
@@ -230,38 +221,24 @@ class EndTest(LessonTest):
 class ScreenTest(unittest.TestCase):
     """The picture."""
 
-    def screen(self, encoding, locale, tty=True):
-        """Return a screen, and the bytes that were printed."""
-        raw = io.BytesIO()
-        raw.isatty = lambda: tty
-        out = io.TextIOWrapper(raw, encoding, write_through=True)
-        for patch in (mock.patch.object(sys, "stdout", out),
-                      mock.patch.dict(os.environ, ENVIRONMENT, LC_ALL=locale,
-                                      TERM="xterm")):
-            patch.start()
-            self.addCleanup(patch.stop)
-        return Screen(), raw
-
     def test_terminal(self):
         """Rows are drawn over those before, in colours, but not after Ctrl-Z
         and fg."""
-        screen, raw = self.screen("utf-8", "C.UTF-8")
-        screen.draw([screen.cells("--#")], last=False)
-        screen.draw(["two"])
-        screen.draw(["three"], last=False)
-        screen.begin()
-        screen.draw(["four"])
-        self.assertEqual(raw.getvalue().decode("utf-8"), (
+        raw = io.BytesIO()
+        raw.isatty = lambda: True
+        with mock.patch.object(sys, "stdout", io.TextIOWrapper(
+                raw, "utf-8", write_through=True)), mock.patch.dict(
+                    os.environ, LC_ALL="C.UTF-8", TERM="xterm"):
+            screen = Screen()
+            screen.draw([screen.cells("--#")], last=False)
+            screen.draw(["two"])
+            screen.draw(["three"], last=False)
+            screen.begin()
+            screen.draw(["four"])
+            shown = raw.getvalue().decode("utf-8")
+        self.assertEqual(shown, (
             "\033[K\033[33m\u2592\u2592\033[m\033[32m\u2588\033[m\n"
             "\r\033[1A\033[Ktwo\n\033[Kthree\n\033[Kfour\n"))
-
-    def test_pipe(self):
-        """Rows are printed when they are complete."""
-        screen, raw = self.screen("utf-8", "C", False)
-        screen.draw([screen.cells("--#")], last=False)
-        screen.draw([screen.cells("--#x")])
-        screen.say("words", "Shown:", "1")
-        self.assertEqual(raw.getvalue(), b"--#x\nShown: words\n")
 
 
 if __name__ == "__main__":

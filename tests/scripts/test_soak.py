@@ -107,18 +107,6 @@ def main(main=__main__.main):
     return main()
 __main__.main = main""", "come", 10))
 
-    def test_what_there_is_no_time_for(self):
-        """It is left out, and told so; nothing tried is no success."""
-        short = soak.Soak("threads", 10, 0)
-        short.end = soak.monotonic() - 1
-        short.row("late", None, self.fail)
-        self.assertEqual(short.left_out, ["late"])
-        self.assertEqual(report.verdict([report.Row("quiet")], ["fuzz"]),
-                         "FAILED: no fault was tried.")
-        self.assertEqual(report.verdict([report.Row("fuzz")], ["silent"]),
-            "Nothing was lost, there was no traceback and no problem. 1 of 2 "
-            "faults tried.")
-
 
 if __name__ == "__main__":
     unittest.main()

@@ -12,6 +12,7 @@ wait for the server to be imported, nor the other way round.
 
 import importlib
 import os
+import select
 import sys
 import types
 from typing import TYPE_CHECKING, Any, List
@@ -26,15 +27,16 @@ if TYPE_CHECKING:
         BlockingEchoServer, ForkingEchoServer, PinnedEchoServer,
         SelectorEchoServer, ThreadingEchoServer, ThreadPoolEchoServer)
 
-__all__ = ["BlockingEchoServer", "Connection", "ConnectionPool", "EchoHandler", "EchoServer",
-           "PinnedEchoServer", "PoolClosed", "PoolTimeout",
-           "SelectorEchoServer", "ThreadPoolEchoServer",
-           "ThreadingEchoServer", "WrongEcho"]
+__all__ = ["BlockingEchoServer", "Connection", "ConnectionPool", "EchoHandler",
+           "EchoServer", "PinnedEchoServer", "PoolClosed", "PoolTimeout",
+           "SelectorEchoServer", "ThreadingEchoServer", "WrongEcho"]
 
 if hasattr(os, "fork"):
     __all__.append("ForkingEchoServer")
+if hasattr(select, "epoll"):
+    __all__.append("ThreadPoolEchoServer")
 
-__version__ = "1.1.0"
+__version__ = "1.2.0"
 
 _HOMES = {
     "client.connection": ["Connection"],

@@ -1,6 +1,8 @@
 """What both programs do with the streams that they were started with."""
 
+import contextlib
 import io
+import math
 import os
 import selectors
 import signal
@@ -70,22 +72,24 @@ def discard_output() -> None:
     os.close(nowhere)
 
 
-def allow_descriptors(count: int) -> bool:
-    """Raise the limit of open descriptors to count if it is less; return
-    whether that many are allowed.
+def allow_descriptors(count: int) -> float:
+    """Raise the limit of open descriptors to count, or as far as the system
+    allows, 0 for that far; return the limit then.
 
     Many systems start processes with a limit of 1,024 (256 on macOS) that they
     may raise themselves, up to a hard limit.
     """
     if resource is None:
-        return True
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        if soft != resource.RLIM_INFINITY and soft < count:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-        return True
-    except (OSError, ValueError):
-        return False
+        return math.inf
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = (math.inf if limit == resource.RLIM_INFINITY else limit
+                  for limit in limits)
+    wanted = min(count or hard, hard)
+    if soft < wanted < math.inf:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, limits[1]))
+            return wanted
+    return soft
 
 
 def die(number: int, frame: Any = None) -> None:

@@ -74,8 +74,8 @@ class FaultTests(ClientTestCase):
         over = threading.Event()
         address = self.play(lambda connection: over.wait(PATIENCE))
         self.addCleanup(over.set)
-        self.check(address, 1, "TIMEOUT", "accepted .* but did not answer.*; .* timeout",
-                   "-W", "0.1")
+        self.check(address, 1, "TIMEOUT", "accepted .* but did not answer.*; "
+                   ".* timeout", "-W", "0.1")
 
     def test_refused(self):
         """Nobody listens there."""

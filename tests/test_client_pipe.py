@@ -24,10 +24,6 @@ class PipeTests(ClientTestCase):
         self.assertEqual(self.pipe(data, *self.play(peers.echo)),
                          (0, data.upper(), []))
 
-    def test_nothing(self):
-        """No input is answered by no output."""
-        self.assertEqual(self.pipe(b"", *self.play(peers.echo)), (0, b"", []))
-
     def test_large(self):
         """More than all buffers hold passes."""
         data = os.urandom(1 << 20) * 16

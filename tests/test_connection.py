@@ -44,12 +44,6 @@ class VerifyingTests(TestCase):
             self.assertEqual(self.got(piece), piece)
         self.assertEqual(self.connection.in_flight, 0)
 
-    def test_in_flight(self):
-        """It is what was sent less what has come back."""
-        self.connection.send(b"abc")
-        self.got(b"A")
-        self.assertEqual(self.connection.in_flight, 2)
-
     def test_got_every_byte_value(self):
         """Only a to z change, not other letters of some character set."""
         self.connection.send(bytes(range(256)))
@@ -86,11 +80,6 @@ class VerifyingTests(TestCase):
         error = self.wrong(b"HTTP/1.1 400")
         self.assertEqual((error.offset, error.right), (4, b"HTTP"))
         self.assertIn("got b'/1.1 400' in b'HTTP/1.1 400'", str(error))
-
-    def test_unchanged_lower_case(self):
-        """What a plain echo sends back is wrong."""
-        self.connection.send(b"ABc")
-        self.assertEqual(self.wrong(b"ABc").offset, 2)
 
     def test_message_is_printable(self):
         """Control characters and bytes beyond ASCII are escaped."""
@@ -144,16 +133,6 @@ class ConnectionTests(TestCase):
         with self.dial(peers.echo) as connection:
             self.assertTrue(connection.echo(data) == data.upper())
 
-    def test_echo_of_a_dribbling_server(self):
-        """A reply in pieces of one byte is put together."""
-        def script(connection):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for byte in peers.take(connection, 50).upper():
-                connection.sendall(bytes([byte]))
-            peers.mute(connection)
-        with self.dial(script) as connection:
-            self.assertEqual(connection.echo(b"ab" * 25), b"AB" * 25)
-
     def test_echo_without_delay(self):
         """Nagle's algorithm is off."""
         with self.dial(peers.echo) as connection:
@@ -175,19 +154,6 @@ class ConnectionTests(TestCase):
         self.assertEqual((error.offset, error.sent, error.got),
                          (0, b"abc", b"QBC"))
 
-    def test_echo_with_an_addition(self):
-        """A reply that is longer than its request raises WrongEcho."""
-        def script(connection):
-            connection.sendall(peers.take(connection, 3).upper() + b"\n")
-            peers.mute(connection)
-        error = self.fails(script, WrongEcho)
-        self.assertEqual((error.offset, error.sent, error.got),
-                         (3, b"", b"\n"))
-
-    def test_echo_after_a_banner(self):
-        """A server that speaks first is no echo."""
-        self.assertEqual(self.fails(peers.banner, WrongEcho).offset, 0)
-
     def test_echo_ended(self):
         """An early end of the stream raises ConnectionError itself."""
         error = self.fails(peers.after(1, peers.end, request=3),
@@ -199,27 +165,23 @@ class ConnectionTests(TestCase):
         """A reset raises ConnectionResetError."""
         self.fails(peers.after(0, peers.cut, request=3), ConnectionResetError)
 
-    def test_echo_silence(self):
-        """Silence for longer than timeout raises TimeoutError."""
-        error = self.fails(peers.mute, TimeoutError, timeout=0.05)
-        self.assertRegex(str(error), "did not answer, after 0[.][0-9]+ s of "
-                         "silence, with 3 bytes unanswered")
-
     def test_echo_slow_but_not_silent(self):
         """timeout limits each silence and not their sum."""
+        go = threading.Semaphore(0)
+
         def script(connection):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for byte in peers.take(connection, 50).upper():
+            for byte in peers.take(connection, 6).upper():
+                go.acquire(timeout=PATIENCE)
                 connection.sendall(bytes([byte]))
         waits, answer = [], None
         with self.dial(script) as connection:
-            task = connection.exchange(b"ab" * 25)
+            task = connection.exchange(b"abcabc")
             with self.assertRaises(StopIteration):
                 while True:
                     waits.append(task.send(answer))
+                    go.release()
                     answer = bool(wait(*waits[-1]))
-        self.assertGreater(len(waits), 1)
-        self.assertEqual({seconds for _, seconds in waits}, {PATIENCE})
+        self.assertEqual([seconds for _, seconds in waits], [PATIENCE] * 6)
 
     def test_echo_interrupted(self):
         """Any exception closes the connection, KeyboardInterrupt too."""
@@ -382,11 +344,6 @@ class ConnectionTests(TestCase):
         for timeout in 1e7, 1e300, float("inf"):
             with self.dial(peers.echo, timeout) as connection:
                 self.assertEqual(connection.echo(b"abc"), b"ABC")
-
-    def test_dial_refused(self):
-        """Nobody there raises ConnectionRefusedError."""
-        with self.assertRaises(ConnectionRefusedError):
-            Connection(peers.nobody(), PATIENCE)
 
     def test_dial_no_such_name(self):
         """An unknown name raises gaierror, and an impossible one too."""

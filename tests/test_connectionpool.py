@@ -85,11 +85,6 @@ class LendingTests(PoolTestCase):
             with pool.connection() as connection:
                 self.assertIs(connection, second)
 
-    def test_no_dialling_in_advance(self):
-        """A pool that nobody uses has no connection."""
-        self.pool(max_size=5)
-        self.assertEqual(self.peer.accepted, 0)
-
     def test_defaults(self):
         """They are what the signature says."""
         pool = ConnectionPool(("127.0.0.1", 8080))

@@ -5,8 +5,7 @@ import random
 import unittest
 
 from echoserver.client.counting import message
-from echoserver.client.figures import Histogram, Tally
-from echoserver.client.report import Progress, bars, summary
+from echoserver.client.figures import Histogram, Tally, bars, summary
 
 
 def histogram(times):
@@ -118,13 +117,6 @@ class HistogramTests(unittest.TestCase):
         """One row, which is full."""
         line, = histogram([1e-3] * 3).chart(17, 8)
         self.assertRegex(line, "^(0.99|1.00)[0-9] ms 3 \u2588{6}$")
-
-    def test_bars(self):
-        """They are drawn in eighths, and show that there is something."""
-        result = histogram([1e-3] * 16 + [1e-2] * 3 + [1e-1])
-        lines = [line for line in result.chart(21, 600) if " 0 " not in line]
-        self.assertEqual([line.split()[3] for line in lines],
-                         ["\u2588" * 8, "\u2588\u258c", "\u258c"])
 
 
 class TallyTests(unittest.TestCase):
@@ -254,19 +246,3 @@ class TallyTests(unittest.TestCase):
         self.assertEqual(bars(times, True), "\u2581\u2582\u2585\u2588")
         self.assertEqual(bars(times, False), "_.-#")
         self.assertEqual(bars([], True) + bars([0], False), "_")
-
-
-class ProgressTests(unittest.TestCase):
-
-    def test_lines(self):
-        """Each tells of the time since the last one."""
-        tally, progress, lines = Tally(), Progress(0), []
-        for now, replies, seconds in (1, 10, 0.002), (3, 98, 0.004), (4, 0, 0):
-            for _ in range(replies):
-                tally.succeed(now, seconds)
-            lines.append(progress.line(tally, now))
-        self.assertEqual(lines, [
-            "10 replies/s, max 2.000 ms, 10 verified, 0 lost, 0 wrong",
-            "49 replies/s, max 4.000 ms, 108 verified, 0 lost, 0 wrong",
-            "0 replies/s, max - ms, 108 verified, 0 lost, 0 wrong"])
-        self.assertEqual(list(progress.row), [0.002, 0.004, 0])

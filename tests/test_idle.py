@@ -9,10 +9,10 @@ import unittest
 from echoserver import BlockingEchoServer, EchoHandler
 from echoserver.server.connections import Connections
 from echoserver.server.drain import Drain
-from echoserver.server.gate import Gate
 from echoserver.server.handler import Peer
 from echoserver.server.idle import IdleTimeout
 from echoserver.server.loop import Loop
+from echoserver.server.threads import Gate
 
 from .models import ModelTestCase, every_model, stream
 from .support import PATIENCE, until

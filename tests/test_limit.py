@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import select
 import socket
 import socketserver
 import threading
@@ -10,12 +11,12 @@ import time
 import unittest
 from unittest import mock
 
-from echoserver import BlockingEchoServer, EchoHandler, EchoServer
-from echoserver.server.models import MODELS
+from echoserver import BlockingEchoServer, EchoHandler
 from echoserver.server.handler import Peer
+from echoserver.server.models import MODELS, threads
 
 from .models import ModelTestCase, every_model, needs_fork
-from .support import PATIENCE
+from .support import PATIENCE, until
 
 TOO_MANY = OSError(errno.EMFILE, "Too many open files")
 
@@ -86,6 +87,25 @@ class Limit:
         for s in clients:
             self.ends(s, data=b"HELLO")
 
+    def test_backlog_at_the_end(self):
+        """The drain accepts it in portions of the limit."""
+        most = []
+
+        class Server(self.server_class):
+            def process_request(self, request, client_address):
+                most.append(len(self.peers))
+                super().process_request(request, client_address)
+
+        server = self.make(cls=Server, max_connections=2, grace=PATIENCE)
+        clients = [self.connect(server.server_address) for _ in range(7)]
+        for s in clients:
+            s.sendall(b"hello")
+        self.in_background(server).server_close()
+        for s in clients:
+            self.ends(s, data=b"HELLO")
+        if self.here:
+            self.assertLessEqual(max(most), 2)
+
     def test_out_of_descriptors_at_the_limit(self):
         """The loop does not spin, and says why nobody is let in."""
         self.needs(2)
@@ -110,6 +130,63 @@ class Limit:
         s.close()
         self.asks(waiting)
         self.assertEqual(len(self.log("ERROR cannot accept")), 1)
+
+
+class LimitLineTest(ModelTestCase):
+
+    def test_limit_that_is_reached_again_and_again(self):
+        """It is told once in a while, with how often."""
+        server = self.make(max_connections=1)
+        server.acceptor.limit_interval = 0.05
+        server.in_background()
+        until(lambda: self.answers(server) or self.log("changed [0-9]+ times"),
+              "a line")
+        server.acceptor.limit_interval = 10 * PATIENCE
+        self.answers(server)
+        lines = len(self.log("limit"))
+        for _ in range(5):
+            self.answers(server)
+        self.assertLessEqual(len(self.log("limit")), lines + 1)
+
+
+class NewcomerTest(ModelTestCase):
+
+    def test_newcomer_among_busy_connections(self):
+        """While a thread is started for it, the others wait at the gate."""
+        server, waits = self.make(), threading.Event()
+        real_wait = server.gate.wait
+
+        def wait():
+            waits.set()
+            real_wait()
+
+        server.gate.wait = wait
+        server.in_background()
+        busy = self.client(server)
+
+        def is_readable(timeout=0):
+            return bool(select.select([busy], [], [], timeout)[0])
+
+        def start(*args):
+            waits.clear()
+            due = 0
+            while not waits.is_set():
+                busy.sendall(b"x")
+                due += 1
+                until(lambda: waits.is_set() or is_readable(), "a turn")
+                due -= is_readable() and len(busy.recv(1))
+            self.receive(busy, due if is_readable() else 0)
+            busy.sendall(b"late")
+            held.append(not is_readable(0.05))
+            return real_start(*args)
+
+        real_start, held = threads.start_thread, []
+        with mock.patch.object(threads, "start_thread", start):
+            self.answers(server)
+        self.assertEqual(held, [True])
+        data = b""
+        while not data.endswith(b"LATE"):   # in the end it goes on
+            data += self.receive(busy, 1)
 
 
 class ShortageTest(ModelTestCase):
@@ -163,7 +240,7 @@ class ShortageTest(ModelTestCase):
             with mock.patch("echoserver.server.log.monotonic") as clock:
                 for second in 0.0, 0.5, 0.9, 1.0, 1.5:
                     clock.return_value = 60 * minute + second
-                    server.accept()
+                    server.acceptor.accept()
             self.assertEqual(len(self.log("ERROR")), 2 * minute + 2)
 
     def test_out_of_descriptors_and_stop(self):
@@ -197,7 +274,7 @@ class ShortageTest(ModelTestCase):
                 raise RuntimeError("can't start new thread")
             real(thread)
 
-        server = self.serve()
+        server = self.serve(max_connections=1)
         with mock.patch.object(threading.Thread, "start", start):
             self.keeps_waiting(server)
 
@@ -266,24 +343,18 @@ class ForkShortageTest(ModelTestCase):
             server = self.serve()
         self.keeps_waiting(server)
 
-    def test_out_of_descriptors_for_a_child(self):
-        """The client waits in the backlog: what a child needs comes first."""
-        pairs = itertools.count()
-        real = socket.socketpair
-
-        def socketpair():
-            if next(pairs) == 0:
-                raise TOO_MANY
-            return real()
-
-        server = self.make()
-        s = self.connect(server.server_address)
-        s.sendall(b"hello")
-        with mock.patch("socket.socketpair", socketpair):
-            server.handle_request()
-        self.assertEqual(len(self.log("ERROR cannot accept")), 1)
-        server.handle_request()
-        self.assertEqual(self.receive(s, 5), b"HELLO")
+    def test_client_that_has_left(self):
+        """No process is forked for it, only its end is logged."""
+        for end in "eof", "reset":
+            with self.subTest(end=end):
+                server = self.make()
+                s = self.connect(server.server_address)
+                port = s.getsockname()[1]
+                s.close() if end == "eof" else self.reset(s)
+                with mock.patch("os.fork", side_effect=AssertionError):
+                    until(lambda: server.acceptor.accept() or self.log(":%d" % port),
+                          "the client")
+                self.assertRegex(self.logged_end(port), end + " after")
 
     def test_child_that_cannot_be_watched(self):
         """It is ended, and its client turned away."""

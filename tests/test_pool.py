@@ -3,6 +3,7 @@ the workers of a pool, and no thread at all."""
 
 import errno
 import os
+import select
 import re
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from unittest import mock
 
 from echoserver import EchoHandler
 from echoserver.server.models import MODELS
-from echoserver.server.loop import Loop, Selector
 
 from .models import ModelTestCase, dies, replying, waits_for
 from .support import PATIENCE, ROOT, until
@@ -146,16 +146,21 @@ class PoolTest(ModelTestCase):
     def parking(self, happens):
         """Return a server, of one worker, that calls happens() when it parks
         its first connection."""
-        class Poller(Selector):
-            def register(poller, number, events):
-                if threading.current_thread().name != "echoserver" \
-                        and threading.current_thread().daemon:
-                    while calls:
-                        calls.pop()()
-                return super().register(number, events)
+        class Poller:
+            def __init__(poller):
+                poller.epoll = real()
 
+            def __getattr__(poller, name):
+                return getattr(poller.epoll, name)
+
+            def modify(poller, *args):
+                while calls:
+                    calls.pop()()
+                return poller.epoll.modify(*args)
+
+        real = select.epoll
         calls = [happens]
-        with mock.patch.object(Loop, "poller_class", Poller):
+        with mock.patch("select.epoll", Poller):
             self.server = self.serve(pool_size=1)
         return self.server
 

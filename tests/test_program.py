@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import os
 import signal
 import socket
@@ -134,7 +135,8 @@ class CannotServeTests(ProgramTestCase):
     def test_no_such_address(self):
         """An address of another host is named as such."""
         records = self.capture_log()
-        with mock.patch.object(program, "raise_descriptor_limit"), \
+        with mock.patch.object(program, "allow_descriptors",
+                               return_value=math.inf), \
                 mock.patch.object(program, "stop_on", side_effect=KeyError):
             self.assertEqual(program.serve(arguments.parse(
                 ["0", "-m", "events", "-b", NOWHERE])), 1)

@@ -10,7 +10,7 @@ For programs, as echoserver.Connection and echoserver.ConnectionPool:
 
 The rest is ``python -m echoserver.client``, which begins in __main__.py, with
 the command line in program.py.  Its faces are prompt.py for a terminal,
-pipe.py for a pipe, counting.py (with report.py and figures.py) for --count,
-and silence.py for --idle; running.py is what these two share.  diagnosis.py
-has the words and exit codes of all, and output.py prints.
+pipe.py for a pipe, counting.py (with figures.py) for --count, and
+silence.py for --idle; running.py is what these two share.  diagnosis.py has
+the words and exit codes of all, and output.py prints.
 """

@@ -1,14 +1,16 @@
 """Names looked up, and connections made to the first address that answers.
 
-getaddrinfo() can be neither limited nor interrupted, so a name is looked up in
-a thread, which those who ask for the same name meanwhile share.  An address
-needs no thread.
+getaddrinfo() can be neither limited nor interrupted, so it looks a name up in
+a thread.  Connections that need the same name at the same time share the
+thread.  An IP address needs none.
 
 Where a name has several addresses, the next one is tried when the one before
 has failed, or has not answered for a quarter of a second, and the first one
 that answers is used (RFC 8305).  A lone address has all of the time.
 """
 
+import contextlib
+import encodings.idna       # or getaddrinfo() does, while time is measured
 import errno
 import math
 import os
@@ -22,14 +24,14 @@ from .waiting import READ, WRITE, Files, Task
 
 __all__ = ["Address", "Link", "Place", "connect", "describe", "lookup"]
 
-# What socket calls an address: two fields for IPv4 and names, four for IPv6.
+# An address as socket has it: two fields for IPv4 and names, four for IPv6.
 Address = Union[Tuple[str, int], Tuple[str, int, int, int]]
 
 # As getaddrinfo() returns it: family, type, protocol, name, socket address.
 Place = Tuple[Any, ...]
 
-# What connect() has made: a socket that never blocks, connected to an IP
-# address in so many seconds, without those for looking up its name.
+# The result of connect(): a socket that never blocks, connected to an IP
+# address in so many seconds; looking up the name is not in them.
 Link = NamedTuple("Link", [
     ("socket", socket.socket), ("ip", str), ("seconds", float)])
 
@@ -51,13 +53,13 @@ _pending: "Dict[Tuple[int, Address], _Lookup]" = {}
 class _Lookup(threading.Thread):
     """A name that is being looked up.
 
-    Attributes: end, a socket that can be read when it is done; places; failure,
-    the number and the words of an error, if there is no place.
+    Attributes: end, a socket that can be read when it is done; places;
+    failure, the number and the words of an error, if there is no place.
     """
 
     def __init__(self, address: Address) -> None:
         super().__init__(daemon=True)
-        self.address, self.places = address, []     # type: Address, List[Place]
+        self.address, self.places = address, []  # type: Address, List[Place]
         self.failure: Tuple[Any, str] = (socket.EAI_FAIL, "it failed")
         self.end, self._entrance = socket.socketpair()
 
@@ -78,8 +80,7 @@ class _Lookup(threading.Thread):
 
 
 def _places(address: Address, flags: int = 0) -> List[Place]:
-    found = socket.getaddrinfo(address[0], address[1], 0, socket.SOCK_STREAM,
-                               0, flags)
+    found = socket.getaddrinfo(*address[:2], 0, socket.SOCK_STREAM, 0, flags)
     # The flow and the zone of an IPv6 address are not looked up.
     return [(*place[:4], (place[4][:2] + address[2:] if address[2:]
                           else place[4])) for place in found]
@@ -140,36 +141,36 @@ def connect(address: Address, timeout: Optional[float] = None,
             now = perf_counter()
             if places and (now >= next_at or not attempts):
                 next_at = now + _STAGGER
-                s, own = _begin(places[0])
-                attempts[s] = places.pop(0), own
+                attempts.update([_begin(places.pop(0))])
             for s, (place, own) in list(attempts.items()):
                 number = own or _outcome(s, place, now >= end)
                 if number != errno.EINPROGRESS:
                     del attempts[s]
                     if not number:
                         return Link(s, place[4][0], perf_counter() - start)
-                    s.close()
                     next_at = now
+                    s.close()
                     failures.append((place, number, own > 0))
+            due = min(end, next_at if places else end)
             if attempts:
-                yield (tuple((s, WRITE) for s in attempts),
-                       max(min(end, next_at if places else end) - now, 0))
+                yield tuple((s, WRITE) for s in attempts), max(due - now, 0)
         raise _explained(address, perf_counter() - start, *max(
-            reversed(failures), key=lambda failure: _rank(failure[1])))
+            reversed(failures), key=lambda failure: _RANKS.get(failure[1], 0)))
     finally:
         for s in attempts:
             s.close()
 
 
-def _begin(place: Place) -> Tuple[socket.socket, int]:
-    """Return a socket that is being connected to place, and the error number
-    if connect() itself has failed."""
+def _begin(place: Place) -> Tuple[socket.socket, Tuple[Place, int]]:
+    """Return a socket that is being connected to place, with the place and the
+    error number if connect() itself has failed."""
     s = socket.socket(*place[:3])
     s.setblocking(False)
     # Or a message of two segments waits 40 ms for a delayed ACK.
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     number = s.connect_ex(place[4])
-    return s, 0 if number in (errno.EINPROGRESS, errno.EWOULDBLOCK) else number
+    return s, (place, 0 if number in (
+        errno.EINPROGRESS, errno.EWOULDBLOCK) else number)
 
 
 def _outcome(s: socket.socket, place: Place, is_over: bool) -> int:
@@ -189,8 +190,8 @@ def _outcome(s: socket.socket, place: Place, is_over: bool) -> int:
 
 
 _OUTCOMES = {
-    errno.ECONNREFUSED: "refused the connection; is the server running, and on "
-                        "this port?",
+    errno.ECONNREFUSED: "refused the connection; is the server running, and "
+                        "on this port?",
     errno.ETIMEDOUT: "did not answer the connection attempt within %.3f s; a "
                      "firewall may be dropping it, or the host is down",
     errno.EADDRNOTAVAIL: "cannot be called: this host has no local port left "
@@ -198,19 +199,17 @@ _OUTCOMES = {
     **dict.fromkeys([errno.ECONNRESET, errno.ECONNABORTED], "cut the "
                     "connection while it was being made; something in between "
                     "may not allow it")}
-# What connect() says at once is this host's own; what comes later was sent by
-# another, or follows from the silence of all.
+# An answer says more than silence, and silence more than a missing route.
+_RANKS = {errno.ETIMEDOUT: 1, errno.EADDRNOTAVAIL: 1, errno.ECONNREFUSED: 2,
+          errno.ECONNRESET: 2, errno.ECONNABORTED: 2}
+# Reasons for errors that connect() returns at once: they are this host's own.
+# A later error was sent by another host, or follows from silence.
 _OWN = {
     errno.EADDRNOTAVAIL: ": this host has no address of that kind",
     **dict.fromkeys([errno.ENETUNREACH, errno.EHOSTUNREACH],
                     ": this host has no route"),
     **dict.fromkeys([errno.EACCES, errno.EPERM, errno.EINVAL],
                     ": this host's own rules forbid it")}
-
-
-def _rank(number: int) -> Tuple[bool, bool]:
-    return (number in _OUTCOMES,
-            number not in (errno.ETIMEDOUT, errno.EADDRNOTAVAIL))
 
 
 def _explained(address: Address, seconds: float, place: Place, number: int,
@@ -234,9 +233,8 @@ def _explained(address: Address, seconds: float, place: Place, number: int,
 
 def _has_address_for(place: Place) -> bool:
     """Return whether this host has an address from which to call place."""
-    try:
-        with socket.socket(place[0], socket.SOCK_DGRAM) as s:
-            s.connect(place[4])     # which sends nothing
-            return True
-    except OSError:
-        return False
+    with contextlib.suppress(OSError), socket.socket(
+            place[0], socket.SOCK_DGRAM) as s:
+        s.connect(place[4])     # which sends nothing
+        return True
+    return False

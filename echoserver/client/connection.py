@@ -1,13 +1,11 @@
 """A connection to an uppercase echo server, with every byte compared.
 
-What comes back is what was sent, with the ASCII letters in upper case.  A
-reply is as long as its request, so a client that remembers what is in flight
+A reply is as long as its request, so a client that remembers what is in flight
 can judge each byte as it comes, however the stream was split on its way.
 
 The socket never blocks.  A client that sends everything before it reads locks
 up with any echo as soon as the message outgrows the buffers of both kernels
-(somewhere between 4 and 16 MB), so a message is sent as far as it goes, and
-then both directions are waited for at once.
+(between 4 and 16 MB), so both directions are waited for at once.
 """
 
 import contextlib
@@ -21,13 +19,12 @@ from typing import Any, List, Optional, Tuple, Union
 from ..address import checked_address
 from .connecting import Address, Link, connect, describe
 from .errors import EXCERPT, WrongEcho
-from .waiting import (
-    READ, WRITE, Files, Task, Tasks, block, checked_limit)
+from .waiting import READ, WRITE, Files, Task, Tasks, block, checked_limit
 
 __all__ = ["BLOCK", "Connection"]
 
-# Bytes moved by one call.  Larger blocks gain nothing measurable, and a
-# Windows kernel would take a message of any size into its memory in one go.
+# Bytes moved by one call: more gain nothing, and a Windows kernel would take a
+# message of any size into its memory.
 BLOCK = 1 << 18
 
 
@@ -44,15 +41,15 @@ class Connection:
     and then every silence, a wait in which no byte moves; but not the whole of
     a transfer.  None or 0 is no limit.
 
-    Every method raises OSErrors of the standard library: socket.gaierror for a
-    name, ConnectionRefusedError and its like, ConnectionResetError for a cut,
+    Methods raise OSErrors of the standard library: socket.gaierror for a name,
+    ConnectionRefusedError and its like, ConnectionResetError for a cut,
     ConnectionError itself where the server ended the stream before its reply,
     and TimeoutError for both timeouts.  WrongEcho is a ValueError.
 
     A connection serves one thread at a time; only close() may be called by
     another, or by a signal handler.  Methods for the caller: echo(), finish(),
-    is_stale() and close(), also at the end of a with block; for a caller that
-    waits by itself send(), receive(), half_close() and fileno().
+    is_stale(), close() and the with statement; for a caller that waits by
+    itself send(), receive(), half_close() and fileno().
 
     Attributes: address; ip, the one that answered, and name, both as text;
     timeout, may be changed; connecting_time, in seconds; in_flight, the number
@@ -70,10 +67,8 @@ class Connection:
         self._socket, self.ip, self.connecting_time = made
         self.name = describe(self.address, self.ip)
         self._is_waiting = False
-        # Not a list of blocks, which may have a few bytes each; and a
-        # bytearray gives up its front without a move.
-        self._unanswered = bytearray()
-        self._verified = 0
+        # A bytearray gives up its front without a move.
+        self._unanswered, self._verified = bytearray(), 0
         self.asked_at = self._heard_at = perf_counter()
         # What to wait for: always the same objects, which Tasks notices.
         self.reading: Files = ((self._socket, READ),)
@@ -112,24 +107,21 @@ class Connection:
     def close(self) -> None:
         """Close this side at once.  Closing again does nothing.
 
-        A call of echo() or finish() in another thread, or that was interrupted
-        by a signal whose handler closes, raises ValueError at once.
+        A call of echo() or finish() that waits raises ValueError then.
         """
         self.closed = True
         if not self._is_waiting:
             self._socket.close()
             return
-        # That call closes: its poll() knows a number only, which may soon be
-        # another file's.
+        # That call closes: its poll() has a number, soon perhaps another's.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def echo(self, data: bytes) -> bytes:
         """Send data and return its reply, which has been compared with it.
 
-        After an exception, any at all, the connection is closed: bytes that
-        are still under way would be taken for the reply to the next call.
-        """
+        After an exception, any at all, the connection is closed: late bytes
+        would be taken for the reply to the next call."""
         view = memoryview(data).cast("B")
         try:
             return self._block(self.exchange(view))
@@ -171,12 +163,11 @@ class Connection:
             if rest:
                 rest = rest[self.send(rest):]
             part = self.receive()
-            if part:
-                parts.append(part)
-            elif part is not None and not to_end:
-                raise self.ended_early()
-            elif part is not None:
+            if part == b"" and to_end:
                 break
+            if part == b"":
+                raise self.ended_early()
+            parts.append(part or b"")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def rest(self, tasks: Tasks, end: float) -> Task:
@@ -193,10 +184,8 @@ class Connection:
         try:
             return (self.closed or self.half_closed or self.in_flight > 0
                     or self._socket.recv(1, socket.MSG_PEEK) is not None)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+        except OSError as error:
+            return not isinstance(error, BlockingIOError)
 
     def half_close(self) -> None:
         """Tell the server that no more will be sent (a FIN)."""
@@ -221,20 +210,17 @@ class Connection:
         return count
 
     def receive(self) -> Optional[bytes]:
-        """Return what has come, compared; None for nothing yet, b"" at the
-        end of the stream."""
+        """Return verified bytes; None for nothing yet, b"" at the end."""
         unanswered = self._unanswered
         due = len(unanswered)
         try:
-            # A little more, so that a server that says too much is caught at
-            # once.
+            # A little more, to catch a server that says too much at once.
             data = self._socket.recv((due if due < BLOCK else BLOCK) + EXCERPT)
         except OSError as error:
             self._fail(error)
             return None
         size = len(data)
-        if (unanswered if size == due
-                else unanswered[:size]).upper() != data:
+        if (unanswered if size == due else unanswered[:size]).upper() != data:
             raise self._difference(data)
         if size:
             del unanswered[:size]
@@ -247,8 +233,7 @@ class Connection:
         return data
 
     def _fail(self, error: OSError) -> None:
-        """Raise what an error of the socket means; return if that is nothing,
-        or if receive() tells it."""
+        """Raise what an error means; return if it is for receive() to say."""
         if isinstance(error, BlockingIOError):
             return
         if self.closed or self.half_closed and error.errno == errno.EPIPE:
@@ -277,15 +262,14 @@ class Connection:
     def ended_early(self) -> ConnectionError:
         """Return the error for a server that has ended its stream."""
         return ConnectionError(self._sentence(
-            "ended the stream", "it may be stopping, or have a limit on idle "
-            "time"))
+            "ended the stream", "it may stop, or have a limit on idle time"))
 
     def fell_silent(self) -> TimeoutError:
-        """Return the error for a server that is silent for too long."""
+        """Return the error for a server that says nothing."""
         advice, (again, segment) = "", self.tcp_info()
         if again and self.in_flight > segment:
-            advice = ("%d segments were sent again: a link on the way may drop "
-                      "large packets (MTU), so try smaller messages" % again)
+            advice = ("%d segments were sent again: a link on the way may "
+                      "drop large packets (MTU); send less at a time" % again)
         return TimeoutError(self._sentence(
             "did not answer", "if it is only slow, allow it a longer timeout",
             advice))
@@ -304,15 +288,13 @@ class Connection:
             better or advice)
 
     def tcp_info(self) -> Tuple[Optional[int], int]:
-        """Return how many segments were sent again, and the size of one
-        (tcpi_total_retrans and tcpi_snd_mss of Linux).
-
-        Some systems refuse to tell, or tell less (gVisor, WSL 1).
-        """
+        """Return how many segments were sent again, None where the system does
+        not tell (gVisor, WSL 1), and the size of one."""
         with contextlib.suppress(AttributeError, OSError):
             info = self._socket.getsockopt(
                 socket.IPPROTO_TCP, socket.TCP_INFO, 104)
             if sys.platform == "linux" and len(info) == 104:
+                # tcpi_total_retrans and tcpi_snd_mss
                 return (int.from_bytes(info[100:], sys.byteorder),
                         int.from_bytes(info[16:20], sys.byteorder))
         return None, 0

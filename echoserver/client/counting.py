@@ -16,14 +16,14 @@ import json
 import math
 import shutil
 import sys
-from typing import Any, Dict, Iterable, List, Optional
+from collections import deque
+from typing import Any, Deque, Dict, Iterable, List, Optional
 
 from .connecting import Place, connect, describe, lookup
 from .connection import Connection
 from .errors import WrongEcho
-from .figures import Tally
+from .figures import Tally, bars, is_utf8, ms, summary
 from .output import put
-from .report import Progress, bars, headline, is_utf8, ms, summary
 from .running import Run
 from .waiting import Task
 
@@ -77,15 +77,17 @@ class Count(Run):
     def __init__(self, args: Any) -> None:
         super().__init__(args)
         self.deadline = self.start + (args.deadline or math.inf)
-        self.claimed = 0            # messages, by number
+        self.claimed, self.tally = 0, Tally(self.start)     # by number
         self.places: Optional[List[Place]] = None   # until a failure
-        self.tally = Tally(self.start)
         self.has_lines = args.interval >= self.line_interval and not args.quiet
         # Seconds between two lines of progress.
         self._pause = 0.0 if self.is_shown else self.progress_interval
         if args.quiet or self.has_lines or (args.json and self._pause):
             self._pause = math.inf
-        self._progress = Progress(self.start)
+        # When the last one was, how many replies there were, the longest round
+        # trip since, and those of the lines before.
+        self._then, self._before, self._worst = self.start, 0, 0.0
+        self._row: Deque[float] = deque(maxlen=20)
 
     def is_owed(self) -> bool:
         """Return whether a reply may come, for a moment after the end."""
@@ -94,12 +96,17 @@ class Count(Run):
 
     def progress(self) -> None:
         """Show how it goes; end the run after the deadline."""
-        now = self.tasks.now
-        if now - self._progress.then >= max(self._pause, 1e-9):
-            line = self._progress.line(self.tally, now)
+        now, tally = self.tasks.now, self.tally
+        self._worst = max(self._worst, tally.settle())
+        passed, replies = now - self._then, tally.verified - self._before
+        if passed >= max(self._pause, 1e-9):
+            line = ("%.0f replies/s, max %s ms, %d verified, %d lost, %d wrong"
+                    % (replies / passed, ms(self._worst if replies else None),
+                       tally.verified, tally.lost, tally.wrong))
+            self._row.append(self._worst)
+            self._then, self._before, self._worst = now, tally.verified, 0.0
             if self.is_shown:
-                self.show("%s %s" % (line, bars(
-                    self._progress.row, is_utf8(sys.stderr))))
+                self.show(line + " " + bars(self._row, is_utf8(sys.stderr)))
             else:
                 self.say(line)
         if now >= self.deadline + self.last_reply_timeout:
@@ -115,12 +122,15 @@ class Count(Run):
         if not self.tasks.signal and not self.failures.words and (
                 tally.verified < due or tally.unanswered):
             self.tell_failure(TimeoutError(
-                "%s answered only %d messages before the --deadline; allow it "
-                "more time" % (describe(self.address), tally.verified)))
+                "%s answered too few messages (%d) before the --deadline; "
+                "give it longer" % (describe(self.address), tally.verified)))
         if args.json:
             put(json.dumps(self.figures(), allow_nan=False))
             return
-        self.say(*headline(self.figures()) + self.so_far())
+        ips = ", ".join(sorted(tally.addresses - {args.host}))
+        self.say("--- %s%s, %d bytes a message, %d connection%s" % (
+            describe(self.address), ips and " (%s)" % ips, args.size,
+            args.connections, "s" * (args.connections > 1)), *self.so_far())
         if args.histogram:
             columns, rows = shutil.get_terminal_size()
             self.say(*tally.times.chart(
@@ -226,7 +236,7 @@ class Worker:
 
     def _connect(self, number: int, since: float) -> Task:
         count, tasks, tally = self._count, self._count.tasks, self._tally
-        standstill, self._connecting_at = tasks.standstill, tasks.time()
+        standstill, start = tasks.standstill, tasks.time()
         tally.unconnected[number] = since
         left = min(count.args.timeout or math.inf,
                    max(count.deadline - tasks.now, 0.001))
@@ -236,8 +246,7 @@ class Worker:
         del tally.unconnected[number]
         if standstill == tasks.standstill:
             tally.connects.add([link.seconds])
-        else:
-            self._connecting_at = None
+            self._connecting_at = start
         tally.addresses.add(link.ip)
         self._connection = Connection(count.address, count.args.timeout, link)
         return self._connection

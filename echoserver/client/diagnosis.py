@@ -1,17 +1,18 @@
 """What went wrong, as one line for a person and one number for a script.
 
-Shared by all faces of the client program.  The line begins with a word that
-says whose fault it is likely to be.  Then come the address, what happened, and
-what to try, as the error has it.  What was sent and received is shown by
-WrongEcho alone, which keeps it short.
+All faces of the client program share it.  The line begins with a word that
+says whose fault it is likely to be.  The sentence of the error follows: the
+address, the event, and the next thing to try.  Only WrongEcho shows data, and
+keeps them short.
 
-What this host is short of is no fault of the network's: it has a sentence
-without such a word, and the exit code of a usage that cannot be.
+A shortage of this host (descriptors, memory, local ports) is no fault of the
+network's.  Its line has no such word, and its exit code is the one of wrong
+usage.
 """
 
 import errno
 import socket
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from .connecting import Address, describe
 from .errors import WrongEcho
@@ -26,16 +27,14 @@ OK, NETWORK, USAGE, WRONG, CUT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 # Where there are several: the one that comes last here.
 _SEVERITY = OK, NETWORK, CUT, USAGE, WRONG
 
-_WORDS = (
+_WORDS: Any = (
     (socket.gaierror, "DNS"),           # the name has no address
     (TimeoutError, "TIMEOUT"),          # no connection came, or no reply
     (ConnectionRefusedError, "REFUSED"),    # nothing listens, or a firewall
                                             # rejects: an answer came
-    (ConnectionResetError, "RESET"),    # the connection was cut
-    (ConnectionAbortedError, "RESET"),
+    ((ConnectionResetError, ConnectionAbortedError), "RESET"),  # it was cut
     (ConnectionError, "CLOSED"),        # the server ended the stream early
-    (OSError, "UNREACHABLE"),           # no way there, or forbidden here
-)
+    (OSError, "UNREACHABLE"))           # no way there, or forbidden here
 _SHORTAGES = {errno.EMFILE: "descriptors", errno.ENFILE: "descriptors",
               errno.ENOMEM: "memory", errno.ENOBUFS: "network buffers"}
 
@@ -74,10 +73,9 @@ class Failures:
     """
 
     def __init__(self, address: Address) -> None:
-        self._address = address
+        self._address, self.code = address, OK
         self.words: Dict[str, int] = {}
         self.first: Optional[str] = None
-        self.code = OK
 
     def worsen(self, code: int) -> None:
         """Let the exit code be this one, unless it is worse."""

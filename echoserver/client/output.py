@@ -37,8 +37,8 @@ def expressible(text: str) -> str:
 
 def now() -> str:
     """Return the time of day, as ISO 8601 writes it."""
-    return datetime.now(timezone.utc).astimezone().isoformat(
-        timespec="milliseconds")
+    time = datetime.now(timezone.utc).astimezone()
+    return time.isoformat(timespec="milliseconds")
 
 
 def put(text: str) -> None:
@@ -50,14 +50,13 @@ def write(data: bytes) -> None:
     """Write data to standard output, at once and in full."""
     try:
         sys.stdout.flush()
-        # Not by its buffer, which writes twice what a signal interrupts.
+        # Not by its buffer: if a signal interrupts that, it writes twice.
         file, rest = WaitingFile(sys.stdout.fileno(), "w",
                                  closefd=False), memoryview(data)
         while rest:
             rest = rest[file.write(rest):]
-    except OSError as error:
-        raise StreamError("standard output cannot be written",
-                          error) from None
+    except OSError as why:
+        raise StreamError("standard output cannot be written", why) from None
 
 
 def tell(text: str, end: str = "\n") -> None:

@@ -52,8 +52,7 @@ class Relay:
                  write: Callable[[bytes], Any]) -> None:
         self._connection, self._source = connection, source
         self._read, self._write = read, write
-        self._unsent = memoryview(b"")
-        self._ended_at = math.inf       # the input
+        self._unsent, self._ended_at = memoryview(b""), math.inf    # the input
 
     def run(self) -> None:
         """Return when everything is sent, answered and ended on both sides.
@@ -89,11 +88,7 @@ class Relay:
 
     def _pass_on(self) -> Optional[bytes]:
         """Write what has come; return it as receive() does."""
-        try:
-            data = self._connection.receive()
-        except WrongEcho as error:
-            self._write(error.right)
-            raise
+        data = self._connection.receive()
         if data:
             self._write(data)
             self._connection.asked_at = perf_counter()  # a slow reader's time
@@ -130,13 +125,11 @@ def run(args: Any) -> int:
     address = args.host, args.port
     try:
         with Connection(address, args.timeout) as connection:
-            if os.name == "nt":
-                with _fed_by_thread() as source:
-                    Relay(connection, source, lambda: source.recv(BLOCK),
-                          write).run()
-            else:
-                Relay(connection, 0, _read, write).run()
+            source: Any = _fed_by_thread() if os.name == "nt" else 0
+            Relay(connection, source, (lambda: source.recv(BLOCK)) if source
+                  else _read, write).run()
     except (OSError, WrongEcho) as error:
+        write(getattr(error, "right", b""))
         code, _, line = diagnose(error, address)
         tell(line)
         return code
@@ -164,9 +157,7 @@ def _fed_by_thread() -> socket.socket:
 
     def feed() -> None:
         with entrance, contextlib.suppress(OSError):    # nobody wants the rest
-            data = os.read(0, BLOCK)
-            while data:
+            for data in iter(lambda: os.read(0, BLOCK), b""):
                 entrance.sendall(data)
-                data = os.read(0, BLOCK)
     threading.Thread(target=feed, daemon=True).start()
     return source

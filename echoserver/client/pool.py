@@ -40,8 +40,7 @@ _LONGEST_SLEEP = 0.5
 
 # A borrower is a lock, which it acquires again to wait until it is woken.  (A
 # threading.Event has a lock that a signal handler could find locked.)
-_Place = Any        # a weakref.ref
-_Line = Dict[_Place, None]      # a set that has an order
+_Line = Dict[Any, None]     # weakref.refs; a set that has an order
 
 
 class ConnectionPool:
@@ -69,10 +68,8 @@ class ConnectionPool:
                  timeout: Optional[float] = 10.0,
                  max_idle: Optional[float] = 60.0) -> None:
         if not isinstance(max_size, int) or max_size < 1:
-            raise ValueError("max_size must be a whole number from 1 on, not "
-                             "%r" % (max_size,))
-        self.address = checked_address(address)
-        self.max_size = max_size
+            raise ValueError("max_size must be 1 or more, not %r" % max_size)
+        self.address, self.max_size = checked_address(address), max_size
         self.timeout = checked_limit("timeout", timeout)
         self.max_idle = checked_limit("max_idle", max_idle)
         self._closed = False
@@ -148,17 +145,15 @@ class ConnectionPool:
                     connection.close()
         return self._states[pid]
 
-    def _wait(self, line: _Line, place: _Place,
-              end: float) -> None:
+    def _wait(self, line: _Line, place: Any, end: float) -> None:
         """Return when the turn of the borrower at place has come."""
         while not self._closed and _alive(line).index(place) >= self.max_size:
             left = end - perf_counter()
             if left <= 0:
                 raise PoolTimeout(
-                    "all %d connections to %s were in use for %g s; give "
-                    "them back sooner, or raise max_size"
-                    % (self.max_size, describe(self.address),
-                       self.timeout or 0))
+                    "all %d connections to %s were in use for %s s; give them "
+                    "back sooner, or raise max_size" % (
+                        self.max_size, describe(self.address), self.timeout))
             place().acquire(timeout=min(left, _LONGEST_SLEEP))
         if self._closed:
             raise PoolClosed("this pool is closed; make another")
@@ -188,7 +183,7 @@ class ConnectionPool:
         return connection
 
 
-def _alive(line: _Line) -> List[_Place]:
+def _alive(line: _Line) -> List[Any]:
     """Return the places in line whose borrowers exist; give up the others."""
     places = list(line)
     for place in places:

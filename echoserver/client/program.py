@@ -1,8 +1,8 @@
 """The client program: arguments to an exit code.
 
-Every exception ends here, as one sentence on standard error.  What the program
-may need is imported before it starts work: the file that it came from (a .pyz)
-may be replaced while it runs.
+Every exception ends here, as one sentence on standard error.  The program
+imports all modules before it starts work, because the file that it came from
+(a .pyz) may be replaced while it runs.
 """
 
 import argparse
@@ -14,8 +14,7 @@ from typing import Any, Callable, List, Optional, Tuple
 
 from .. import __version__
 from ..address import checked_port, has_zone, printable, split_address
-from ..console import (
-    allow_descriptors, die, discard_output, make_output_wait)
+from ..console import allow_descriptors, die, discard_output, make_output_wait
 from .diagnosis import USAGE, shortage
 from .output import StreamError, tell, write
 
@@ -33,16 +32,13 @@ exit codes:
   0    every byte came back as it should
   1    the network; a line on standard error begins with REFUSED,
        UNREACHABLE, DNS, TIMEOUT, RESET or CLOSED
-  2    usage, standard input or output that cannot be used, or this host is
-       out of descriptors, local ports or memory
+  2    usage, a standard stream that fails, or this host is out of something
   3    a wrong echo; the line says where, what was sent and what came
   4    with --idle: a connection was cut
   130  interrupted (Ctrl-C); 143 by SIGTERM, with the summary of a count
   141  nobody reads standard output any more
 """
 
-# A million seconds, eleven days: poll() counts milliseconds in an int.
-_MAX_SECONDS = 1000000
 # Bytes of a message, which is held three times for each connection: to be
 # sent, in flight and received.
 _MAX_SIZE = 1 << 26
@@ -98,11 +94,9 @@ def _run(argv: Optional[List[str]]) -> int:
 
 def _face(args: argparse.Namespace) -> str:
     """Return the name of the module for what is asked."""
-    if args.count is not None:
-        return "counting"
-    if args.idle is not None:
-        return "silence"
-    return "prompt" if sys.stdin and sys.stdin.isatty() else "pipe"
+    return ("counting" if args.count is not None else
+            "silence" if args.idle is not None else
+            "prompt" if sys.stdin and sys.stdin.isatty() else "pipe")
 
 
 def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -111,7 +105,8 @@ def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     try:
         args.host, args.port = _address(args.host, args.port)
-        if not allow_descriptors(args.connections + _SPARE):
+        if (allow_descriptors(args.connections + _SPARE)
+                < args.connections + _SPARE):
             raise ValueError("this host does not allow %d connections at a "
                              "time (ulimit -Hn)" % args.connections)
     except ValueError as error:
@@ -119,10 +114,9 @@ def _parse(argv: Optional[List[str]]) -> argparse.Namespace:
     face = _face(args)
     for flags, faces, others in (
             ("size interval connections deadline reconnect histogram",
-             ["counting"], "--count"),
-            ("quiet json timestamps", ["counting", "silence"],
-             "--count or --idle"),
-            ("prompt", ["prompt", "pipe"], "neither --count nor --idle")):
+             "counting", "--count"),
+            ("quiet json timestamps", "counting silence", "--count or --idle"),
+            ("prompt", "prompt pipe", "neither --count nor --idle")):
         for flag in flags.split():
             if face not in faces and getattr(
                     args, flag) != parser.get_default(flag):
@@ -142,21 +136,21 @@ def _address(text: str, port: Optional[str]) -> Tuple[str, int]:
     if None not in (port, after):
         raise ValueError("there are two ports: give HOST:PORT, or HOST PORT")
     if ":" in host and "%" in host and not has_zone(host.split("%")[1]):
-        raise ValueError("this host has no network interface %s"
-                         % host.split("%")[1])
+        raise ValueError("no network interface " + host.split("%")[1])
     port = after if port is None else port
     # In the locale C the name is not decoded (before Python 3.7).
     return os.fsencode(host).decode("utf-8", "replace"), checked_port(
         "8080" if port is None else port, 1)
 
 
-def _within(kind: Callable[[str], float], least: int, most: int,
-            what: str) -> Callable[[str], float]:
+def _within(kind: Any, least: int, most: int) -> Callable[[str], float]:
     """Return a function that converts text to a number within limits."""
+    what = "whole number" if kind is int else "number of seconds"
+
     def convert(text: str) -> float:
         try:
             if len(text) < 20 and least <= kind(text) <= most:
-                return kind(text)
+                return float(text) if kind is float else int(text)
         except ValueError:
             pass
         raise argparse.ArgumentTypeError("must be a %s from %d to %d, not %r"
@@ -164,11 +158,8 @@ def _within(kind: Callable[[str], float], least: int, most: int,
     return convert
 
 
-def _number(least: int, most: int) -> Callable[[str], float]:
-    return _within(int, least, most, "whole number")
-
-
-_seconds = _within(float, 0, _MAX_SECONDS, "number of seconds")
+# A million seconds, eleven days: poll() counts milliseconds in an int.
+_seconds = _within(float, 0, 10 ** 6)
 
 
 def _silences(text: str) -> List[float]:
@@ -189,7 +180,8 @@ def _make_parser() -> argparse.ArgumentParser:
         in ("__main__.py", "-m") else None,
         description=_DESCRIPTION, epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    # Python 3.14 looks at standard output for it, and colours 2>log (gh-139946).
+    # Python 3.14 looks at standard output for it, and colours 2>log
+    # (gh-139946).
     setattr(parser, "color", False)
     add = parser.add_argument
     add("host", nargs="?", default="127.0.0.1",
@@ -198,8 +190,8 @@ def _make_parser() -> argparse.ArgumentParser:
     add("-W", "--timeout", type=_seconds, metavar="SECONDS",
         help="limit for looking up the name and connecting, and for each "
              "silence; 0 is no limit (10, but none at the prompt)")
-    add("--prompt", default="echo> ", help="what a terminal shows before "
-        "each line (%(default)r)")
+    add("--prompt", default="echo> ", help="the text before each line at "
+        "a terminal (%(default)r)")
     add("--version", action="version", version="echoserver " + __version__)
     _add_measuring(parser.add_argument_group("measuring"))
     return parser
@@ -207,20 +199,21 @@ def _make_parser() -> argparse.ArgumentParser:
 
 def _add_measuring(group: Any) -> None:
     what = group.add_mutually_exclusive_group()
-    what.add_argument("-c", "--count", type=_number(0, 10 ** 12), metavar="N",
-                      help="make N round trips; 0 goes on until Ctrl-C")
+    what.add_argument("-c", "--count", metavar="N", type=_within(
+        int, 0, 10 ** 12), help="make N round trips; 0 goes on until Ctrl-C")
     what.add_argument("--idle", type=_silences, metavar="SECONDS[,SECONDS...]",
                       help="see after how much silence a connection is cut")
     add = group.add_argument
     add("-w", "--deadline", type=_seconds, metavar="SECONDS",
         help="end the count after so long; 0 is never")
-    add("-s", "--size", type=_number(1, _MAX_SIZE), default=64,
+    add("-s", "--size", type=_within(int, 1, _MAX_SIZE), default=64,
         metavar="BYTES", help="of each message (%(default)s)")
     add("-i", "--interval", type=_seconds, default=1.0, metavar="SECONDS",
         help="between the messages of a connection (%(default)g); 0 is as "
              "fast as the replies come")
-    add("-n", "--connections", type=_number(1, _MAX_CONNECTIONS), default=1,
-        metavar="K", help="at the same time, sharing the N (%(default)s)")
+    add("-n", "--connections", type=_within(int, 1, _MAX_CONNECTIONS),
+        default=1, metavar="K",
+        help="at the same time, sharing the N (%(default)s)")
     add("--reconnect", action="store_true",
         help="make a new connection for each message")
     add("-D", "--timestamps", action="store_true",

@@ -135,9 +135,8 @@ class Prompt:
             else:
                 data = encoded(line)
                 if len(data) >= _LONGEST_LINE and not self._has_editor:
-                    tell("The terminal passes on %d bytes of a line, and may "
-                         "have cut this one; send it through a pipe."
-                         % _LONGEST_LINE)
+                    tell("The terminal passes on 4095 bytes of a line, and "
+                         "may have cut this one; send it through a pipe.")
                 if line.strip():
                     self._say(data)
 
@@ -232,6 +231,4 @@ class Prompt:
 
     def _typed(self) -> str:
         """Return what stands behind the prompt, as far as can be known."""
-        if self._interactive and readline is not None:
-            return str(readline.get_line_buffer())
-        return ""
+        return str(readline.get_line_buffer()) if self._has_editor else ""

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any, Callable, Dict, Iterable, List
+from typing import Any, Dict, Iterable
 
 from .diagnosis import Failures
 from .output import now, put, tell
@@ -22,10 +22,6 @@ class Run:
     prints the end of it.
     """
 
-    progress: Callable[[], None]
-    so_far: Callable[[], List[str]]
-    summarize: Callable[[], None]
-
     def __init__(self, args: Any) -> None:
         self.args, self.tasks = args, Tasks()
         self.address = args.host, args.port
@@ -34,19 +30,17 @@ class Run:
         self.is_shown = sys.stderr.isatty()
         self._columns = 0       # that the changing line takes at present
 
-    def run(self, first: Iterable[Task]) -> int:
+    def run(self: Any, first: Iterable[Task]) -> int:
         """Begin with the first tasks; return the exit code at the end."""
         with self.tasks as tasks:
             try:
-                for task in first:
-                    tasks.start(task)
-                tasks.run(self._tick, self.is_owed)
+                tasks.run(first, self._tick, self.is_owed)
             except MemoryError as error:
                 self.tell_failure(error)
             self._tell_standstill()
             self.erase(tasks.signal > 0)
             self.summarize()
-        return 128 + tasks.signal if tasks.signal else self.failures.code
+        return int(tasks.signal and 128 + tasks.signal or self.failures.code)
 
     def is_owed(self) -> bool:
         """Return whether to wait for replies when the run has been stopped."""
@@ -55,10 +49,10 @@ class Run:
     def _tell_standstill(self) -> None:
         standstill = self.tasks.new_standstill()
         if standstill:
-            self.tell("this program stood still for %.1f s, which counts as no "
-                      "time of the server's" % standstill)
+            self.tell("this program stood still for %.1f s; no wait and no "
+                      "round trip has this time in it" % standstill)
 
-    def _tick(self) -> None:
+    def _tick(self: Any) -> None:
         self._tell_standstill()
         if self.tasks.is_asked:
             self.tasks.is_asked = False
@@ -85,14 +79,13 @@ class Run:
         """Print lines on standard error."""
         self._print(tell, lines)
 
-    def _print(self, function: Callable[[str], Any],
-               lines: Iterable[str]) -> None:
+    def _print(self, function: Any, lines: Iterable[str]) -> None:
         self.erase()
         for line in lines:
             function("%s %s" % (now(), line) if self.args.timestamps else line)
 
     def show(self, text: str) -> None:
-        """Show text in place of what the changing line says."""
+        """Show text as the line that changes."""
         try:
             columns = os.get_terminal_size(sys.stderr.fileno()).columns
         except OSError:

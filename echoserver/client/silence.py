@@ -6,7 +6,7 @@ that shows is told at once, with its time; one that does not, because the box
 that cut it sent nothing, is found out by asking again.
 
 If this program stood still meanwhile, a silence was longer than it should be.
-It then counts as what it was.
+The probe then counts the real length.
 """
 
 import json
@@ -32,7 +32,8 @@ def run(args: Any) -> int:
 class Probe(Run):
     """One idle probe: what has become of each silence, and how it is told.
 
-    (failures are no cuts: no silence was tried, or a wrong echo came.)
+    Attribute failures has the errors that are no cuts: no silence was tried,
+    or a wrong echo came.
     """
 
     def __init__(self, args: Any) -> None:
@@ -53,8 +54,8 @@ class Probe(Run):
                 yield from connection.exchange(b"before %g s" % seconds)
                 begun, standstill = tasks.now, tasks.standstill
                 yield from connection.rest(tasks, begun + seconds)
+                silence = round(seconds + tasks.standstill - standstill, 3)
                 yield from connection.exchange(b"after %g s" % seconds)
-            silence = round(seconds + tasks.standstill - standstill, 3)
             self._alive.append(silence)
             self._say("silent for %g s: alive" % silence)
         except (OSError, WrongEcho) as error:
@@ -81,7 +82,6 @@ class Probe(Run):
         self._say("silent for %g s: %s (%s)" % (seconds, how, word))
 
     def _say(self, line: str) -> None:
-        self.erase()
         if not (self.args.json or self.args.quiet):
             self.say(line)
 
@@ -112,20 +112,18 @@ class Probe(Run):
                     for cut in sorted(self._cuts)],
                 unfinished_seconds=self._unfinished)))
             return
-        lines = self.so_far() if self.tasks.signal else []
-        seen = sorted({after for seconds, after, _ in self._cuts
-                       if after < seconds})
+        seen = " and ".join("%.1f" % after for after in sorted({
+            after for seconds, after, _ in self._cuts if after < seconds}))
+        if self.tasks.signal:
+            self.say(*self.so_far())
         if shortest is not None:
-            lines.append("cut %s %g s%s; if the server has no limit itself "
-                         "(echoserver --idle-timeout 0), something in between "
-                         "has" % ("within" if longest is None else
-                                  "between %g and" % longest, shortest,
-                                  seen and ", after %s s" % " and ".join(
-                                      map("{:.1f}".format, seen)) or ""))
+            self.say("cut %s %g s%s; if the server has no limit itself "
+                     "(echoserver --idle-timeout 0), something in between has"
+                     % ("within" if longest is None else "between %g and"
+                        % longest, shortest, seen and ", after %s s" % seen))
+        elif len(self._alive) == len(self.args.idle):
+            self.say("alive after all of them")
         elif longest is not None:
-            lines.append(
-                "alive after all of them" if len(self._alive) == len(
-                    self.args.idle) else "alive after %g s%s" % (
-                        longest, ": what was cut sooner has another reason"
-                        if self._cuts else ""))
-        self.say(*lines)
+            self.say("alive after %g s%s" % (
+                longest, ": what was cut sooner has another reason"
+                if self._cuts else ""))

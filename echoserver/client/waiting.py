@@ -21,8 +21,8 @@ import signal
 import time
 from collections import deque
 from time import perf_counter
-from typing import (Any, Callable, Deque, Dict, Generator, List, Optional,
-                    Tuple)
+from typing import (
+    Any, Callable, Dict, Generator, Iterable, List, Optional, Tuple)
 
 from ..console import die
 
@@ -44,7 +44,7 @@ Task = Generator[Tuple[Files, float], bool, Any]
 
 
 def checked_limit(name: str, seconds: Optional[float]) -> Optional[float]:
-    """Return seconds; raise ValueError for what is no limit."""
+    """Return seconds; raise ValueError if they are negative or no number."""
     if seconds is not None and not seconds >= 0:        # nan, too
         raise ValueError("%s must be a number of seconds, or None or 0 for "
                          "no limit, not %r" % (name, seconds))
@@ -92,23 +92,22 @@ class _Running:
     __slots__ = "send", "close", "files", "numbers", "end"
 
     def __init__(self, task: Task) -> None:
-        self.send: Callable[[Any], Tuple[Files, float]] = task.send
-        self.close = task.close
+        self.send, self.close, self.end = task.send, task.close, 0.0
         self.files: Files = ()
         self.numbers: List[int] = []        # their descriptors
-        self.end = 0.0
 
 
 class Tasks(contextlib.ExitStack):
     """Many tasks, run in a with statement, and the signals meanwhile.
 
     Attributes: running, until SIGINT or SIGTERM comes, or somebody sets it;
-    signal, the number of the signal, or 0; stopped_at, when it came; is_asked, whether a signal (SIGQUIT)
-    has asked how it goes; now, when the last wait ended, less standstill: what
-    was ready then was so by that time, however long its task has to wait for
-    its turn; standstill, for how many seconds this process did not run: it was
-    stopped (Ctrl-Z, a frozen container), the system was suspended, or nobody
-    read its output.  While it grew, no time that was measured is true.
+    signal, the number of the signal, or 0; stopped_at, when it came; is_asked,
+    whether a signal (SIGQUIT) has asked how it goes; now, when the last wait
+    ended, less standstill: a file that was ready then was so by that time,
+    however long its task has to wait for its turn; standstill, for how many
+    seconds this process did not run: it was stopped (Ctrl-Z, a frozen
+    container), the system was suspended, or nobody read its output.  While
+    it grew, no time that was measured is true.
 
     Class variables: tick, seconds between two calls of the function that run()
     is given, which is also how long it takes until a signal is noticed;
@@ -119,7 +118,7 @@ class Tasks(contextlib.ExitStack):
     """
 
     tick = 0.25
-    least_standstill = 0.5
+    least_standstill = 1.0
     at_once = 64
 
     def __init__(self) -> None:
@@ -127,16 +126,16 @@ class Tasks(contextlib.ExitStack):
         self.running, self.signal, self.is_asked = True, 0, False
         self.standstill = self._late = self._told = 0.0
         self.now = self.stopped_at = perf_counter()
-        self._new: Deque[Task] = deque()
         self._tasks: Dict[_Running, None] = {}  # a set that has an order
         self._soonest = math.inf                # not later than any end
         self._by_number: Dict[int, _Running] = {}
         self._selector = self.enter_context(selectors.DefaultSelector())
-        self._poller: Any = self
+        self._poll: Callable[[float], Any] = lambda timeout: [
+            (key.fd, events) for key, events in self._selector.select(timeout)]
         if hasattr(select, "epoll"):
-            # What select() adds to an event is 5 % of a fast round trip.
-            self._poller = self.enter_context(select.epoll.fromfd(os.dup(
-                self._selector.fileno())))
+            # select() takes 5 % of a fast round trip for each event.
+            self._poll = self.enter_context(select.epoll.fromfd(os.dup(
+                self._selector.fileno()))).poll
         for name in "SIGINT", "SIGTERM", "SIGQUIT", "SIGINFO":
             number = getattr(signal, name, None)
             if number:
@@ -148,43 +147,36 @@ class Tasks(contextlib.ExitStack):
             self.is_asked = True
             return
         self.signal, self.running, self.stopped_at = number, False, self.time()
-        # Whatever blocks, a second one ends the program.
+        # A second one ends the program, even if it is blocked.
         signal.signal(number, die)
 
     def time(self) -> float:
         """Return the time at this moment, less the standstill before."""
         return perf_counter() - self._late
 
-    def poll(self, timeout: float) -> List[Tuple[int, int]]:
-        """Wait as select.epoll.poll() does, where there is none."""
-        return [(key.fd, events)
-                for key, events in self._selector.select(timeout)]
-
-    def start(self, task: Task) -> None:
-        """Let run() begin a task when its turn comes."""
-        self._new.append(task)
-
-    def run(self, tick: Callable[[], Any],
-            is_owed: Callable[[], bool] = lambda: False) -> None:
+    def run(self, tasks: Iterable[Task], tick: Callable[[], Any],
+            is_owed: Callable[[], bool]) -> None:
         """Run until all tasks have ended, or a signal has come and is_owed()
         is false; then end those that are left.
 
-        After the signal a task is resumed by what comes, and by no time.
+        After the signal a task is resumed by its files, and by no time.
         """
-        due, self._read = self.now, (perf_counter(), _real_time())
+        new = deque(tasks)
+        self._read = perf_counter(), _real_time()
+        due = self.now = self._read[0]
         try:
-            while (self._tasks or self._new) and (self.running or is_owed()):
+            while (self._tasks or new) and (self.running or is_owed()):
                 if due <= self.now:
                     tick()
                     due = self.now + self.tick
-                for _ in range(min(len(self._new), self.at_once)):
-                    task = _Running(self._new.popleft())
+                for _ in range(min(len(new), self.at_once)):
+                    task = _Running(new.popleft())
                     self._tasks[task] = None
                     self._resume(task, None)
                 end = min(due, self._soonest if self.running else due)
-                timeout = 0 if self._new or not self._tasks else max(
+                timeout = 0 if new or not self._tasks else max(
                     end - self.time(), 0)
-                found = self._poller.poll(timeout)
+                found = self._poll(timeout)
                 self._read_clock(timeout)
                 for number, _ in found:
                     if number in self._by_number:   # no task has closed it
@@ -198,7 +190,8 @@ class Tasks(contextlib.ExitStack):
     def _read_clock(self, timeout: float) -> None:
         """Set now, after a wait of timeout seconds.
 
-        What the wait, and the work before it, took too long is standstill.
+        If the wait and the work before it took far too long, the excess is
+        standstill.
         """
         before, self._read = self._read, (perf_counter(), _real_time())
         late = self._read[1] - before[1] - timeout
@@ -237,9 +230,7 @@ class Tasks(contextlib.ExitStack):
 
     def _wake_up(self) -> None:
         """Resume the tasks whose time is over."""
-        self._soonest = math.inf
         for task in list(self._tasks):
             if task.end <= self.now:
                 self._resume(task, False)
-            elif task.end < self._soonest:
-                self._soonest = task.end
+        self._soonest = min([math.inf, *(task.end for task in self._tasks)])

@@ -1,19 +1,20 @@
-"""What serves: the parts that a server has, whatever its model is.
+"""The server: its parts, its models, and its program.
 
-Read them in this order, each of which knows those before it:
+Read the files in this order.  Each uses those before it, and no other:
 
-    handler.py      the echo; knows a socket, and nothing else
-    loop.py         waits for files and times; knows no TCP
-    system.py       what is asked of the operating system
-    listening.py    addresses, binding, the accepted socket's options
-    connections.py  who is connected, and the ways to end that
-    idle.py         who has been idle too long
-    serving.py      what becomes of a connection's errors, and its close
-    acceptor.py     who is let in
-    drain.py        how all of it ends
-    timekeeper.py   the same where the loop stands still
-    base.py         EchoServer, which has them
-
-and then a model, in the folder models.  child.py, workers.py and signals.py
-are for servers of several processes, and for the program.
+    log.py          a logger that unwinds nothing
+    handler.py      the echo; it knows a socket, and nothing else
+    loop.py         waits for files and timers; it knows no TCP
+    system.py       calls to the operating system
+    listening.py    addresses, binding, the options of a connection
+    threads.py      starting threads; the gate where busy ones wait
+    connections.py  the open connections, and how one is ended
+    idle.py         ends connections on which no byte moves
+    acceptor.py     lets clients in: the limit, and shortages
+    drain.py        how a server comes to its end
+    life.py         a server is made, serves, stops and is closed
+    base.py         EchoServer, which has these parts
+    models/         a file for each --model
+    child.py, workers.py                    servers of several processes
+    signals.py, arguments.py, program.py    python -m echoserver
 """

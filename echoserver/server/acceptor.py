@@ -9,15 +9,17 @@ inside are served.  An accept loop without that pause spins at full speed.
 """
 
 import errno
-import selectors
+import socketserver
 from time import monotonic, sleep
-from typing import Any, Callable
+from typing import Any, Callable, Optional, Tuple
 
 from .connections import Connections
+from .idle import IdleTimeout
 from .log import OneASecond, logger
 from .loop import Loop
+from .threads import Gate
 
-__all__ = ["Acceptor", "is_shortage", "limited_by_select"]
+__all__ = ["Acceptor", "is_shortage"]
 
 # Connections accepted in one go: clients that have come at once are let in
 # before those inside get their turn again.
@@ -29,17 +31,14 @@ MAX_ACCEPTS = 1024
 SHORTAGES = {errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EMFILE,
              errno.ENFILE, errno.ENOBUFS}
 
-# select() on Windows holds 512 sockets; some are the loop's own.
-SELECT_MAX = 500
-
 
 class Acceptor:
 
     """Watches a listener while clients may be accepted, and accepts them.
 
-    accept() accepts one and has it served; it returns False if there is none,
-    and calls rest() if that failed.  limit() is how many connections may be
-    open, 0 for any number.  after() is called when a go is over.
+    It calls the hooks get_request, verify_request, process_request and
+    shutdown_request of server, and fail(request, client_address) if one of
+    them raises.  limit() is how many connections may be open; 0 is no limit.
 
     Class variables that may be overridden:
 
@@ -57,20 +56,26 @@ class Acceptor:
     short_pause = 0.01
     limit_interval = 1.0
 
-    def __init__(self, loop: Loop, peers: Connections,
-                 limit: Callable[[], int], accept: Callable[[], bool],
-                 after: Callable[[], Any]) -> None:
+    def __init__(self, server: socketserver.TCPServer,
+                 fail: Callable[[Any, Any], Any], limit: Callable[[], int],
+                 loop: Loop, peers: Connections, idle: IdleTimeout, gate: Gate
+                 ) -> None:
+        self._server = server
+        self._fail = fail
+        self._limit = limit
         self._loop = loop
         self._peers = peers
-        self._limit = limit
-        self._accept = accept
-        self._after = after
+        self._idle = idle
+        self._gate = gate
         self._listener: Any = None  # while the loop watches it
         self.complaints = OneASecond()
         # Clients wait until a connection ends; or until there is more of what
         # the system was out of, and are then to be accepted again.
         self.at_limit = False
         self._is_resting = self._retries = False
+        # Accepted, and to be served as soon as the system has the means.
+        self._held: Optional[Tuple[Any, Any]] = None
+        self.drains = False     # whether a stop has to wait for the backlog
         # How often the limit was reached or left since the last line of that,
         # and when the next line may come.
         self._changes = 0
@@ -111,15 +116,56 @@ class Acceptor:
             for count in range(self.max_accepts):
                 if self._is_resting or self._is_full():
                     return True
-                if not self._accept():
+                if not self.accept():
                     return self._is_resting
                 if count and self.breather:
                     sleep(self.breather)
             return True
         finally:
-            self._after()
+            self._gate.open()   # a model that starts threads has closed it
 
-    def rest(self, error: BaseException) -> None:
+    def accept(self) -> bool:
+        """Accept one connection and have it served; False if there is none."""
+        if self._loop.stopping and not self.drains:
+            return False    # after a stop none is accepted (bpo-35017)
+        held, self._held = self._held, None
+        try:
+            request, client_address = held or self._server.get_request()
+        except (BlockingIOError, InterruptedError, ConnectionError):
+            return False    # it was there and is gone again (bpo-7995)
+        except (OSError, MemoryError) as error:
+            self._rest(error)
+            return False
+        try:
+            self._begin(request, client_address)
+        except BaseException as error:
+            if not is_shortage(error):
+                self._fail(request, client_address)
+                return True
+            peer = self._peers.get(request)
+            if peer is None or not peer.reason:
+                self._held = request, client_address
+            else:       # a part of it was served
+                self._server.close_request(request)
+            self._rest(error)
+            return False
+        return True
+
+    def _begin(self, request: Any, client_address: Any) -> None:
+        if request not in self._peers:
+            self._peers.add(request, client_address)
+            self._idle.watch()
+            try:
+                verified = self._server.verify_request(request, client_address)
+            except OSError:     # the hook's own, no shortage
+                self._fail(request, client_address)
+                return
+            if not verified:
+                self._server.shutdown_request(request)
+                return
+        self._server.process_request(request, client_address)
+
+    def _rest(self, error: BaseException) -> None:
         """Accept no client for a moment: at once it would fail again."""
         self.complaints.error("cannot accept another connection: %s",
                               error or "out of memory")
@@ -133,7 +179,8 @@ class Acceptor:
         self._loop.wake()       # and so to update()
 
     def _is_full(self) -> bool:
-        return 0 < self._limit() <= len(self._peers)
+        inside = len(self._peers) - (self._held is not None)
+        return 0 < self._limit() <= inside
 
     def _tell_limit(self) -> None:
         """Log whether the limit is reached, once in an interval at most."""
@@ -158,13 +205,3 @@ def is_shortage(error: BaseException) -> bool:
     """Whether error means that the system is out of something."""
     return isinstance(error, MemoryError) or (
         isinstance(error, OSError) and error.errno in SHORTAGES)
-
-
-def limited_by_select(poller: Any, max_connections: int) -> int:
-    """Return the limit, lowered to what select() holds if that is all."""
-    if (getattr(poller, "selector_class", None) is selectors.SelectSelector
-            and not 0 < max_connections <= SELECT_MAX):
-        logger.warning("select() is all that this system has: at most %d "
-                       "connections", SELECT_MAX)
-        return SELECT_MAX
-    return max_connections

@@ -106,8 +106,10 @@ def make_parser() -> argparse.ArgumentParser:
             default=getattr(EchoServer, flag[2:].replace("-", "_")),
             help=what + " (default %(default)g)")
     add("--pool-size", type=number(int, 1), metavar="N",
-        default=argparse.SUPPRESS, help="worker threads of the models pinned "
-        "and pool (default %d)" % getattr(MODELS["pool"], "pool_size"))
+        default=argparse.SUPPRESS, help="worker threads: %s.  pool takes "
+        "turns; with --delay it needs one for each reply that waits" %
+        ", ".join("%d of %s" % (getattr(cls, "pool_size"), name) for name, cls
+                  in MODELS.items() if hasattr(cls, "pool_size")))
     add("--workers", type=number(int, 0), metavar="N", default=0,
         help="serve with N processes of the model on one port, to use more "
         "CPUs than one; limits hold in total, log lines are per process")

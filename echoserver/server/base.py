@@ -4,10 +4,9 @@
         EchoServer                  has a Loop, an Acceptor, Connections, ...
             ThreadingEchoServer, ...        the models, a file each
 
-Here stands who calls whom.  For a connection these hooks of socketserver are
-called, in this order: get_request, verify_request, process_request,
-finish_request, handle_error, shutdown_request, close_request.  Each may be
-overridden.
+For a connection these hooks of socketserver are called, in this order:
+get_request, verify_request, process_request, finish_request, handle_error,
+shutdown_request, close_request.  Each may be overridden.
 """
 
 import socket
@@ -18,10 +17,9 @@ from typing import Any, Optional, Tuple, Type, TypeVar
 
 from ..address import checked_address, show_address
 from . import handler, listening
-from .acceptor import Acceptor, is_shortage
+from .acceptor import Acceptor
 from .connections import Connections
 from .drain import CUT_TIMEOUT, Drain
-from .gate import Gate
 from .handler import Buffer, EchoHandler, Peer
 from .idle import IdleTimeout
 from .life import Life
@@ -29,6 +27,7 @@ from .log import logger
 from .loop import Loop
 from .system import (ACCEPTED_INHERIT, REUSE_ADDRESS, end_on_close, limit_wait,
                      linger, listens, reason_of)
+from .threads import Gate
 
 __all__ = ["EchoServer"]
 
@@ -107,8 +106,6 @@ class EchoServer(socketserver.TCPServer):
         # Whether others serve on the listener after us.
         self.adopted = False
         self._inherits = ACCEPTED_INHERIT   # options from the listener
-        # Accepted, and to be served as soon as the system has the means.
-        self._held: Optional[Tuple[Any, Any]] = None
         self.loop = Loop()
         self.life = Life(self.loop)
         self._make_parts(RequestHandlerClass)
@@ -129,8 +126,8 @@ class EchoServer(socketserver.TCPServer):
             self.loop, self.peers, self.gate,
             self.idle_timeout and self.idle_timeout + self.delay)
         self.acceptor = Acceptor(
-            self.loop, self.peers, lambda: self.max_connections,
-            self.accept, self.gate.open)
+            self, self.fail, lambda: self.max_connections, self.loop,
+            self.peers, self.idle, self.gate)
         self.drain = Drain(self.loop, self.peers, self.acceptor, self.gate,
                            lambda: self.grace)
 
@@ -237,7 +234,8 @@ class EchoServer(socketserver.TCPServer):
         and again: during a drain, stop(grace=0) ends that.
         """
         self._set_options(grace=grace)
-        self.gate.close()   # the loop is to notice it before busy handlers go on
+        if self.loop.is_running():
+            self.gate.close()   # the loop comes first, busy handlers later
         self.loop.stop()
 
     def shutdown(self) -> None:
@@ -302,43 +300,10 @@ class EchoServer(socketserver.TCPServer):
         self.loop.close()   # first: a forked child shares an epoll
         super().server_close()
 
-    # Accepting.
+    # One connection: the hooks of socketserver, in their order.
 
     def _handle_request_noblock(self) -> None:
-        self.accept()   # for handle_request()
-
-    def accept(self) -> bool:
-        """Accept one connection and have it served; False if there is none."""
-        if self.loop.stopping and not self.drain.accepts:
-            return False    # after a stop none is accepted (bpo-35017)
-        held, self._held = self._held, None
-        try:
-            request, client_address = held or self.get_request()
-        except (BlockingIOError, InterruptedError, ConnectionError):
-            return False    # it was there and is gone again (bpo-7995)
-        except (OSError, MemoryError) as error:
-            self.acceptor.rest(error)
-            return False
-        try:
-            if request not in self.peers:
-                self.peers.add(request, client_address)
-                self.idle.watch()
-                if not self._is_verified(request, client_address):
-                    self.shutdown_request(request)
-                    return True
-            self.process_request(request, client_address)
-        except BaseException as error:
-            if not is_shortage(error):
-                self._fail(request, client_address)
-                return True
-            peer = self.peers.get(request)
-            if peer is None or not peer.reason:
-                self._held = request, client_address
-            else:       # a part of it was served
-                self.close_request(request)
-            self.acceptor.rest(error)
-            return False
-        return True
+        self.acceptor.accept()      # for handle_request()
 
     def get_request(self) -> Tuple[Any, Any]:
         request, client_address = super().get_request()
@@ -346,23 +311,13 @@ class EchoServer(socketserver.TCPServer):
             request, None if self._inherits else self.set_up)
         return request, client_address
 
-    def _is_verified(self, request: Any, client_address: Any) -> bool:
-        """Ask the hook, whose errors are its own and no shortage."""
-        try:
-            return self.verify_request(request, client_address)
-        except Exception:
-            self.report_error(request, client_address)
-            return False
-
-    # One connection.
-
     def serve(self, request: Any, client_address: Any) -> None:
         """Serve a connection to its end in the calling thread."""
         self.peers.serving.peer = self.peers.get(request)
         try:
             self.finish_request(request, client_address)
         except BaseException:
-            self._fail(request, client_address)
+            self.fail(request, client_address)
         else:
             self.shutdown_request(request)
         finally:
@@ -377,20 +332,13 @@ class EchoServer(socketserver.TCPServer):
             if moved is not False:
                 return moved
         except BaseException:
-            self._fail(peer.request, peer.client_address)
+            self.fail(peer.request, peer.client_address)
         else:
             self.shutdown_request(peer.request)
         return False
 
-    def _fail(self, request: Any, client_address: Any) -> None:
-        """Report the exception, and reset the connection."""
-        try:
-            self.report_error(request, client_address)
-        finally:
-            self.shutdown_request(request)
-
-    def report_error(self, request: Any, client_address: Any) -> None:
-        """Call handle_error(), whose own errors end nothing else.
+    def fail(self, request: Any, client_address: Any) -> None:
+        """Report the exception that is handled, and reset the connection.
 
         SystemExit is no error, and KeyboardInterrupt in the main thread; both
         end that thread, as ever.
@@ -405,6 +353,7 @@ class EchoServer(socketserver.TCPServer):
             except BaseException:
                 logger.exception("handle_error() has failed")
             self.peers[request].ends("error")
+            self.shutdown_request(request)
         if in_main and isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise error
 

@@ -16,7 +16,7 @@ import os
 import signal
 import socket
 import struct
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, Optional
 
 from .log import logger
 
@@ -35,11 +35,11 @@ MAX_TIMEOUT = 1e6
 
 class Child:
 
-    """A forked child that calls run(control) and exits with what it returns.
+    """A forked child that calls run(control) and exits with its result.
 
     fileno() becomes readable when it has ended.  The control socket that
     run() is given becomes readable when the parent has called stop(), or has
-    ended.  controls may be a socketpair that was made before.
+    ended.
 
     The child ignores SIGINT, SIGTERM and SIGHUP, which a terminal or a service
     manager sends to all processes: the parent decides how to end.
@@ -47,13 +47,8 @@ class Child:
     OSError is raised when the system is out of processes or descriptors.
     """
 
-    # The control socket of this process, where that is a child itself.
-    own: Optional[socket.socket] = None
-
-    def __init__(self, run: Callable[[socket.socket], int],
-                 controls: Optional[Tuple[socket.socket, socket.socket]] = None
-                 ) -> None:
-        self._control, theirs = controls or socket.socketpair()
+    def __init__(self, run: Callable[[socket.socket], int]) -> None:
+        self._control, theirs = socket.socketpair()
         for control in self._control, theirs:
             control.setblocking(True)   # whatever the default timeout is
         # Block signals until the child has handlers of its own.
@@ -74,9 +69,6 @@ class Child:
         status = 1
         try:
             self._control.close()
-            if Child.own is not None:   # the parent's, whose end it tells
-                Child.own.close()
-            Child.own = control
             signal.set_wakeup_fd(-1)    # the parent's loop
             for number in STOP_SIGNALS:
                 signal.signal(number, signal.SIG_IGN)

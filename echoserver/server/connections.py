@@ -61,7 +61,7 @@ class Connections(Dict[Any, Peer]):
         self.bytes_in = self.bytes_out = self.cut_short = 0
         # Held while a connection is closed and while another thread shuts one
         # down: the number of a closed descriptor may be a new connection's.
-        # Reentrant, since the loop's thread closes what it has ended.
+        # Reentrant, since the loop's thread closes connections it has ended.
         self.lock = threading.RLock()
         self._make_peer = make_peer
         self._wake = wake
@@ -141,8 +141,8 @@ class Connections(Dict[Any, Peer]):
         self._wake(peer)
 
     def count_lost(self, request: Any) -> None:
-        """Take off bytes_out what a reset is about to destroy; called just
-        before the connection is closed."""
+        """Subtract from bytes_out the bytes that a reset is about to destroy;
+        called just before the connection is closed."""
         peer = self.get(request)
         if peer is not None and not peer.whole:
             lost = unsent(request)

@@ -14,11 +14,11 @@ from typing import Any, Callable
 
 from .acceptor import Acceptor
 from .connections import Connections
-from .gate import Gate
 from .handler import Peer
 from .log import logger
 from .loop import Loop
 from .system import ignore_callers, unread, unsent
+from .threads import Gate
 
 __all__ = ["CUT_TIMEOUT", "Drain"]
 
@@ -37,7 +37,7 @@ class Drain:
     - last_call: what a connection at rest is given to ask when a drain begins
 
     Instance variables: began, the monotonic time since when the grace runs, 0
-    before; accepts, whether run() accepts clients that wait.
+    before.
     """
 
     # Longer than the 200 ms for which TCP waits before it sends a lost segment
@@ -50,7 +50,6 @@ class Drain:
     def __init__(self, loop: Loop, peers: Connections, acceptor: Acceptor,
                  gate: Gate, grace: Callable[[], float]) -> None:
         self.began = 0.0
-        self.accepts = False
         self._loop = loop
         self._peers = peers
         self._acceptor = acceptor
@@ -62,8 +61,8 @@ class Drain:
         get the clients that it holds."""
         self.begin()
         self._acceptor.watch(None)
-        self.accepts = not adopted
-        if self.accepts:
+        self._acceptor.drains = not adopted
+        if not adopted:
             ignore_callers(listener)
             while self._accept(listener) and monotonic() < self._end:
                 self.step(monotonic())

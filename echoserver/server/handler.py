@@ -1,4 +1,4 @@
-"""The echo: what is read, what is answered, and how far it has got.
+"""The echo: reading, answering, and how far a connection has got.
 
 The protocol is a byte stream without framing, greeting or limit.  The reply is
 what was sent, with the ASCII letters a to z in upper case.  The length is kept
@@ -6,14 +6,14 @@ and every other byte passes untouched, so UTF-8 survives and a client can check
 each byte without help.  When the input ends, the rest of the reply follows,
 then the end of the stream.
 
-All of that is one method, Peer.turn(): receive once, send once, remember what
-did not fit.  On a blocking socket it waits, and a thread or a process calls it
-in a loop (EchoHandler.handle).  On a non-blocking socket it returns at once,
-and an event loop calls it when the socket is ready.  The models differ in the
-caller, and in nothing else.
+All of that is one method, Peer.turn(): receive once, send once, remember the
+part that did not fit.  On a blocking socket it waits, and a thread or a
+process calls it in a loop (EchoHandler.handle).  On a non-blocking socket it
+returns at once, and an event loop calls it when the socket is ready.  The
+models differ in the caller, and in nothing else.
 
 A turn never reads while a reply is pending.  So a connection costs one buffer
-at most, whatever it sends.  And a peer that does not read is not read from: its
+at most, whatever it sends.  A peer that does not read is not read from: its
 own send buffer fills, which is how TCP tells a sender to wait.
 """
 
@@ -47,7 +47,7 @@ class Buffer:
     """How much a thread receives at once, and where.
 
     It belongs to a thread, not to a connection: between turns it is empty.
-    kept says whether what is received lands in the same memory each time.
+    kept says whether received bytes land in the same memory each time.
     peer is the connection that had the last turn with it.
 
     (Without that recv() spares a copy, 3 % of the time of a small reply and 8
@@ -72,14 +72,14 @@ class Buffer:
 
 class Peer:
 
-    """One live connection: its socket, what it has moved, and why it ends.
+    """One live connection: its socket, its figures, and why it ends.
 
     - request, client_address: the accepted socket and the address it is from
-    - reply: the function that makes a reply from what came
+    - reply: the function that makes a reply from received bytes
     - since: when it was accepted
     - progress: when bytes last moved, either way
     - bytes_in, bytes_out
-    - surplus: bytes that reply() has returned beyond what it was given
+    - surplus: bytes that reply() has returned beyond those it was given
     - pending: the part of a reply that the socket has not taken yet
     - reason: why the server ends it; "" while it has not decided to
     - whole_at: bytes_in when the server ended it at rest, else -1
@@ -183,7 +183,7 @@ class EchoHandler(socketserver.StreamRequestHandler):
 
     May be overridden:
 
-    - reply(data) -> bytes, a static method: what is sent for what came, of
+    - reply(data) -> bytes, a static method: the reply to received bytes, of
       the same length.  Works in every model.
     - setup(), handle(), finish(), timeout: as in socketserver, with self.rfile
       and self.wfile; not with SelectorEchoServer.  A handle() of its own moves

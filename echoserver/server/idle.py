@@ -4,10 +4,10 @@ import math
 from time import monotonic
 
 from .connections import Connections
-from .gate import Gate
 from .handler import Peer
 from .loop import Loop
 from .system import unread, unsent
+from .threads import Gate
 
 __all__ = ["IdleTimeout"]
 
@@ -16,7 +16,7 @@ class IdleTimeout:
 
     """Ends connections that have been idle for timeout seconds; 0 is never.
 
-    It looks while anybody is connected: watch() begins it, in the loop.  An
+    It looks while there are connections: watch() begins it, in the loop.  An
     end comes late by a tenth of the timeout or a tick, if that is longer.
 
     Class variables that may be overridden:
@@ -35,7 +35,7 @@ class IdleTimeout:
         self._watching = False  # whether a timer is set
 
     def watch(self) -> None:
-        """Look from time to time, now that somebody is connected."""
+        """Look from time to time, now that there is a connection."""
         if self.timeout and not self._watching:
             self._watching = True
             self._loop.call_at(monotonic() + self.timeout / 10, self._look)

@@ -13,7 +13,7 @@ __all__ = ["Life"]
 
 class Life:
 
-    """Who may serve and who may close, and that closing is finished.
+    """Lets one thread serve and one thread close, and finishes the closing.
 
     The loop knows the rest: whether it runs, is to stop, or is closed.
     """
@@ -28,11 +28,12 @@ class Life:
         self._closer: Optional[int] = None      # the thread that holds it
 
     def is_over(self) -> bool:
-        """Whether nobody can serve any more: in a child that was forked from
-        the server's process, and at the interpreter's exit."""
+        """Return whether the server cannot serve any more: in a child that
+        was forked from its process, and at the interpreter's exit."""
         return self._pid != os.getpid() or sys.is_finalizing()
 
     def state(self) -> str:
+        """Return a word or two for what the server does."""
         return ("closed" if self._loop.closed else
                 "stopping" if self._loop.stopping else
                 "serving" if self._loop.is_running() else "not serving")

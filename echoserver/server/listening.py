@@ -17,7 +17,7 @@ __all__ = ["BACKLOG", "bind_first", "explain", "handed_listener",
 # of socketserver, clients that come at once wait (bpo-38699).
 BACKLOG = max(65535, socket.SOMAXCONN)
 
-# What socket() and bind() report of an address that this host does not have,
+# Errors of socket() and bind() for an address that this host does not have,
 # or whose family is switched off.
 NO_SUCH_ADDRESS = errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL
 

@@ -1,4 +1,4 @@
-"""The log of the server: a logger that unwinds nothing, and lines in moderation.
+"""The log: a logger that unwinds nothing, and errors that come in floods.
 
 A logging handler may raise: those of test suites do, to allow no warnings.
 That is told, and ends neither the accepting nor the closing of a connection.

@@ -1,11 +1,13 @@
-"""The loop: waits for files, for times and to be woken, in one thread.
+"""An event loop for one thread.
 
-It knows nothing of TCP: it calls a function when a file is ready or a time has
-come, and sleeps otherwise.  A server has one in place of socketserver's, which
-looks for shutdown() every half-second (bpo-44769), cannot be stopped from a
-signal handler (bpo-13749) nor before it began (bpo-2302).  Stopping here is a
-flag and a byte on a socketpair: right from any thread, from a signal handler,
-before run(), and twice.
+It calls a function when a file is ready, when a timer expires, or when another
+thread wakes it.  It does not know TCP.  stop() sets a flag and writes one byte
+to a socketpair, so it can be called from any thread, from a signal handler,
+before run(), and more than once.
+
+It replaces the loop of socketserver, which looks for shutdown() every half
+second (bpo-44769), and cannot be stopped from a signal handler (bpo-13749) nor
+before it has begun (bpo-2302).
 """
 
 import contextlib
@@ -23,23 +25,19 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 __all__ = ["Loop", "READ", "WRITE"]
 
-# Taken from one wait, so that timers and new clients get their turn soon.
-# (For all that epoll can say, 12 KiB would be allocated for each wait.)
+# Events of one wait, so that timers and new clients get their turn soon.  (For
+# as many as epoll can return, 12 KiB would be allocated for each wait.)
 MAX_EVENTS = 64
 
 TICK = 0.002    # seconds between two looks of wait()
 
-# The numbers of select.epoll; ONCE is EPOLLONESHOT: after it was ready a file
-# is not looked at again before modify().
-READ, WRITE, ONCE = 1, 4, 1 << 30
+# The numbers of select.epoll.
+READ, WRITE = 1, 4
 
 
 class Selector:
 
-    """The best selector of this system, with the interface of select.epoll.
-
-    As there, several threads may poll at once, and a wait takes note of what
-    is registered meanwhile.
+    """The best selector of a system that has no epoll, with its interface.
 
     Class variables that may be overridden: selector_class.
     """
@@ -48,47 +46,25 @@ class Selector:
 
     def __init__(self) -> None:
         self.selector = self.selector_class()
-        self._polling = threading.Lock()    # held by the thread that waits
-        self._receiver, self._sender = socket.socketpair()
-        self._sender.setblocking(False)
-        self.register(self._receiver.fileno(), READ)
-
-    def close(self) -> None:
-        self._receiver.close()
-        self._sender.close()
-        self.selector.close()
+        self.close = self.selector.close
+        self.unregister = self.selector.unregister
 
     def register(self, number: int, events: int) -> None:
-        self.selector.register(number, selectors.EVENT_READ if events & READ
-                               else selectors.EVENT_WRITE, events & ONCE)
-        with contextlib.suppress(OSError):  # enough bytes are under way
-            self._sender.send(b".")
+        self.selector.register(number, selectors.EVENT_READ if events == READ
+                               else selectors.EVENT_WRITE)
 
     def modify(self, number: int, events: int) -> None:
         self.unregister(number)
         self.register(number, events)
 
-    def unregister(self, number: int) -> None:
-        with contextlib.suppress(KeyError):     # it was ready, once
-            self.selector.unregister(number)
-
     def poll(self, timeout: float, maxevents: int) -> List[Tuple[int, int]]:
-        with self._polling:
-            found = []
-            for key, events in self.selector.select(
-                    None if timeout < 0 else timeout)[:maxevents]:
-                if key.fd == self._receiver.fileno():
-                    self._receiver.recv(512)
-                    continue
-                if key.data:
-                    self.unregister(key.fd)
-                found.append((key.fd, events))
-            return found
+        found = self.selector.select(timeout)[:maxevents]
+        return [(key.fd, events) for key, events in found]
 
 
 class Loop:
 
-    """Calls functions when files are ready and when times have come.
+    """Calls functions when files are ready and when timers expire.
 
     Only add(), wake(), stop() and wait() may be called from another thread.
 
@@ -102,8 +78,8 @@ class Loop:
     returned since; closed.
     """
 
-    # Where there is epoll it is used directly: what selectors adds to an event
-    # is 3 to 5 % of the time of a small reply.
+    # Where there is epoll it is used directly: selectors adds to an event 3 to
+    # 5 % of the time of a small reply.
     poller_class: Any = getattr(select, "epoll", Selector)
     # Python on Windows cannot be interrupted in a wait (gh-74157), and notices
     # Ctrl-C at its end.  Elsewhere, epoll() takes no more than 24 days.
@@ -112,7 +88,7 @@ class Loop:
     def __init__(self) -> None:
         self.stopping = self.closed = False
         self._thread: Optional[int] = None      # the one that calls callbacks
-        # By descriptor: what to call, and with which file.
+        # By descriptor: the function to call, and the file to call it with.
         self._callbacks: Dict[int, Tuple[Callable[[Any], Any], Any]] = {}
         # A heap of (time, number, function); the number keeps functions from
         # being compared.
@@ -151,12 +127,12 @@ class Loop:
         if self.closed:
             raise ValueError("the loop has been closed")
         number = file.fileno()
-        # In this order: what another thread finds can be removed.
+        # In this order: a file that another thread finds can be removed.
         self.poller.register(number, events)
         self._callbacks[number] = callback, file
 
     def modify(self, file: Any, events: int) -> None:
-        """Change what file is to be ready for."""
+        """Change the events that file is to be ready for."""
         self.poller.modify(file.fileno(), events)
 
     def remove(self, file: Any) -> None:
@@ -236,7 +212,7 @@ class Loop:
             self._sender.send(b".")         # the loop is closed
 
     def wakeup_fd(self) -> int:
-        """Return what signal.set_wakeup_fd() takes, to wake this loop."""
+        """Return the descriptor for signal.set_wakeup_fd()."""
         return self._sender.fileno()
 
     def is_running(self) -> bool:

@@ -10,7 +10,7 @@ import sys
 from typing import Any, List, Optional, Type, Union
 
 from ..address import show_address
-from ..console import discard_output, make_output_wait
+from ..console import allow_descriptors, discard_output, make_output_wait
 from .arguments import parse
 from .base import EchoServer
 from .handler import EchoHandler
@@ -23,25 +23,7 @@ __all__ = ["make_server", "run", "serve"]
 
 logger = logging.getLogger("echoserver")
 
-
-def raise_descriptor_limit(wanted: int) -> None:
-    """Let this process open as many connections as it is to hold.
-
-    Many systems start processes with a limit of 1,024 descriptors (256 on
-    macOS) that they may raise themselves, up to a hard limit.  Where there is
-    no such limit, or it cannot be raised, accept() tells.
-    """
-    with contextlib.suppress(ImportError, OSError, OverflowError, ValueError):
-        import resource     # on Windows there is none
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        unlimited = resource.RLIM_INFINITY      # -1, before Python 3.15
-        wanted = wanted + 64 if wanted else hard
-        limit = wanted if hard == unlimited else min(wanted, hard)
-        if soft != unlimited and not 0 <= wanted <= soft:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-            if limit < wanted:
-                logger.warning("only %d descriptors are allowed here (ulimit "
-                               "-Hn): fewer than --max-connections", limit)
+SPARE_DESCRIPTORS = 64      # beside those of connections
 
 
 def share_one_cpu(number: int) -> None:
@@ -59,7 +41,7 @@ def share_one_cpu(number: int) -> None:
 
 
 def make_server(args: argparse.Namespace) -> Union[EchoServer, Workers]:
-    """Return what the arguments ask for, listening."""
+    """Return the server that the arguments ask for, listening."""
     count = max(args.workers, 1)
     # At random: in a container, all that is known of a process is the same.
     first_cpu = int.from_bytes(os.urandom(4), "big")
@@ -104,8 +86,11 @@ def announce(server: EchoServer, args: argparse.Namespace) -> None:
 
 def serve(args: argparse.Namespace) -> int:
     """Listen, serve until a signal, drain; return the exit status."""
-    raise_descriptor_limit(args.max_connections
-                           * MODELS[args.model].descriptors)
+    wanted = args.max_connections * MODELS[args.model].descriptors
+    allowed = allow_descriptors(wanted and wanted + SPARE_DESCRIPTORS)
+    if allowed < wanted:
+        logger.warning("only %d descriptors are allowed here (ulimit -Hn): "
+                       "fewer than --max-connections", allowed)
     if hasattr(signal, "SIGCHLD"):      # children are not to be reaped unseen
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:

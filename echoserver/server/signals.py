@@ -9,15 +9,15 @@ from typing import Any, Callable, Iterator, List
 
 __all__ = ["STOP_SIGNALS", "end_soon", "stop_on"]
 
-# What the program may still take after the second signal: more than a drain
-# without grace does.
+# Seconds that the program may still take after the second signal: more than
+# a drain without grace needs.
 LAST_SECONDS = 3.0
 
 # Opened early: a program that is stuck may be out of descriptors, too.
 NOWHERE = os.open(os.devnull, os.O_WRONLY)
 
-# What stops the program on this system.  SIGHUP says that the terminal is
-# gone; if it was ignored at the start, by nohup, it stays so.  SIGBREAK is
+# Signals that stop the program on this system.  SIGHUP says that the terminal
+# is gone; if it was ignored at the start, by nohup, it stays so.  SIGBREAK is
 # Ctrl-Break, on Windows.
 STOP_SIGNALS: List[int] = [getattr(signal, name) for name in (
     "SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK") if hasattr(signal, name) and (
@@ -34,7 +34,7 @@ def stop_on(signals: List[int], stop: Callable[..., Any],
     itself writes to wakeup_fd and so wakes the loop, for when another thread
     takes the signal, or it comes just before the loop waits.
 
-    The program may be stuck, in a write to a log that nobody reads, say.  So
+    The program may be stuck, perhaps in a write to a full log pipe.  So
     the second signal also calls end_soon().
 
     Afterwards the signals are ignored: the program is about to exit, with a

@@ -1,4 +1,4 @@
-"""What is asked of the operating system beyond the socket module, and why.
+"""Calls to the operating system beyond the socket module, with their reasons.
 
 Each function does nothing, or returns 0, on a system that does not know the
 call, and for a socket that is closed.
@@ -25,8 +25,8 @@ __all__ = ["ACCEPTED_INHERIT", "REUSE_ADDRESS", "end_on_close",
            "reset_on_close", "resets_on_close", "shut_down", "unread",
            "unsent"]
 
-# What a peer, or the network on the way to it, can do to a connection besides
-# a ConnectionError.  Any other error is a bug and keeps its traceback.
+# Errors, beside ConnectionError, that a peer or the network on the way to it
+# can cause.  Any other error is a bug and keeps its traceback.
 PEER_ERRNOS = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH,
                errno.ENETDOWN, errno.ENETRESET, errno.ENOTCONN}
 
@@ -39,14 +39,15 @@ ACCEPTED_INHERIT = LINUX
 # more.  Windows would let two servers own the port (bpo-41135).
 REUSE_ADDRESS = os.name == "posix" and sys.platform != "cygwin"
 
-# Linux can tell apart what is not sent and what is not acknowledged; the
-# latter has as a rule arrived, and waits 40 ms for the acknowledgement.
+# Linux counts the bytes that are not sent apart from those that are not
+# acknowledged.  The latter have mostly arrived, and the acknowledgement takes
+# 40 ms.
 SIOCOUTQNSD = 0x894B if LINUX else TIOCOUTQ
 
 LINGER_0 = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 # A packet filter for a listener, in the classic instructions of BPF (code, two
-# jumps, operand): drop what begins a connection, pass all else.
+# jumps, operand): drop packets that begin a connection, pass all others.
 SO_ATTACH_FILTER = 26   # Python has no name for it
 DROP_SYN = array.array("B", b"".join(
     struct.pack("=HBBI", *line) for line in (
@@ -58,11 +59,11 @@ DROP_SYN = array.array("B", b"".join(
 
 
 def ignore_callers(listener: socket.socket) -> None:
-    """Have Linux ignore who calls from now on.
+    """Have Linux ignore clients that connect from now on.
 
     A client that the kernel accepts between the last accept() and the close()
     of the listener is reset: 18 of 120 callers lost a request in 20 stops.  A
-    client that is ignored calls again after a second, and is refused.
+    client that is ignored tries again after a second, and is refused.
     """
     address, size = DROP_SYN.buffer_info()
     with contextlib.suppress(OSError):  # forbidden, by a container perhaps
@@ -108,7 +109,7 @@ def resets_on_close(request: socket.socket) -> bool:
 
 
 def linger(request: socket.socket, seconds: float) -> None:
-    """End our side, and read what is unread, for at most so many seconds.
+    """End our side, and read unread input for at most so many seconds.
 
     Closing with unread input sends a reset, which can destroy the last reply
     on its way (RFC 2525, section 2.17).
@@ -130,7 +131,7 @@ def listens(s: socket.socket) -> bool:
 
 
 def reason_of(error: Optional[BaseException], request: socket.socket) -> str:
-    """Return for what reason a connection ends with error; "" for a bug.
+    """Return the word for the end of a connection by error; "" for a bug.
 
     Since Python 3.10 a timeout of the socket and the network's ETIMEDOUT are
     both TimeoutError.

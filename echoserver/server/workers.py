@@ -3,7 +3,7 @@
 Under the interpreter lock a process serves with one CPU, whatever its model.
 Workers forks the workers, starts another when one dies, and drains them
 together.  Each of them runs the chosen model on the same listening socket; the
-kernel hands a connection to whoever accepts first.
+kernel hands a connection to the worker that accepts first.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ __all__ = ["Workers", "serve_in_child"]
 class Workers:
 
     """Serve with count processes in place of server, which listens: its
-    socket, its loop and its grace are used, and it accepts nobody.
+    socket, its loop and its grace are used, and it accepts no client.
 
     make_server(index, listener) is called in each worker and returns what
     that serves with.  on_ready() is called when each worker serves or has
@@ -56,7 +56,7 @@ class Workers:
         self._count = count
         self._on_ready = on_ready
         self._served = False        # whether a worker has ever served
-        # With what starts another in its place, when it is time.
+        # With the function that starts another in its place, in time.
         self._children: Dict[Child, Callable[[], None]] = {}
         # Each of the first workers has the other end until it serves or ends.
         self._reports, self._report = socket.socketpair()

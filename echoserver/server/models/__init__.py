@@ -10,36 +10,41 @@
 A server that blocks in recv() for one peer blocks all others.  A thread or a
 process for each takes that away, at the cost of one for each: of memory, of a
 start that takes longer than a short exchange, and of switches.  A pool bounds
-that cost; one that pins a worker to a connection serves as many peers as it
-has workers and lets the next one starve, however idle those are.  What ends
-the argument is not to block: to wait for all connections at once, and to touch
-those only that have something to say.
+that cost.  A pool that pins a worker to a connection serves as many peers as
+it has workers; the next one starves, however idle those are.  The way out is
+not to block: to wait for all connections at once, and to touch only those that
+are ready.
 
-Each class says what becomes of an accepted connection, and nothing else; the
+Each class decides how an accepted connection is served, and nothing else.  The
 limit, the idle timeout, the drain and the log are EchoServer's.
 """
 
 import os
+import select
 from typing import Dict, List, Type
 
 from ..base import EchoServer
 from .blocking import BlockingEchoServer
 from .events import SelectorEchoServer
 from .pinned import PinnedEchoServer
-from .pool import ThreadPoolEchoServer
 from .threads import ThreadingEchoServer
 
 __all__ = ["BlockingEchoServer", "MODELS", "PinnedEchoServer",
-           "SelectorEchoServer", "ThreadPoolEchoServer", "ThreadingEchoServer"]
+           "SelectorEchoServer", "ThreadingEchoServer"]
 
 _CLASSES: List[Type[EchoServer]] = [
     BlockingEchoServer, ThreadingEchoServer, PinnedEchoServer,
-    ThreadPoolEchoServer, SelectorEchoServer]
+    SelectorEchoServer]
+
+if hasattr(select, "epoll"):    # Linux: threads that wait for files together
+    from .pool import ThreadPoolEchoServer
+    _CLASSES.insert(3, ThreadPoolEchoServer)
+    __all__.append("ThreadPoolEchoServer")
 
 if hasattr(os, "fork"):
     from .processes import ForkingEchoServer
     _CLASSES.insert(2, ForkingEchoServer)
     __all__.append("ForkingEchoServer")
 
-# What --model takes.
+# The models by the names that --model takes.
 MODELS: Dict[str, Type[EchoServer]] = {cls.model: cls for cls in _CLASSES}

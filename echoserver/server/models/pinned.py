@@ -1,6 +1,7 @@
 """--model pinned: a fixed number of threads, each pinned to a connection."""
 
 import errno
+import queue
 import threading
 from time import monotonic
 from typing import Any, List, Optional, Tuple, Type, TypeVar
@@ -9,11 +10,14 @@ from ..base import EchoServer
 from ..drain import CUT_TIMEOUT
 from ..handler import EchoHandler
 from ..log import logger
-from ..threads import Handover, start_thread
+from ..threads import start_thread
 
 __all__ = ["PinnedEchoServer"]
 
 Self = TypeVar("Self", bound="PinnedEchoServer")
+
+# A signal handler may interrupt put() and call it again; not so Python 3.6's.
+Queue: Any = getattr(queue, "SimpleQueue", queue.Queue)
 
 
 class PinnedEchoServer(EchoServer):
@@ -44,7 +48,7 @@ class PinnedEchoServer(EchoServer):
             raise ValueError("pool_size must be 1 or more, not %r"
                              % self.pool_size)
         # Connections that wait for a worker; idle workers wait for one.
-        self.waiting = Handover()
+        self.waiting: Any = Queue()
         self._workers: List[threading.Thread] = []
         super().__init__(*args, **options)
 
@@ -82,6 +86,11 @@ class PinnedEchoServer(EchoServer):
         for worker in self._workers:
             if worker is not threading.current_thread():
                 worker.join(max(end - monotonic(), 0))
+
+    def has_workers(self) -> bool:
+        """Return whether a worker runs, other than the one that asks."""
+        return any(worker.is_alive() for worker in self._workers
+                   if worker is not threading.current_thread())
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self.waiting.put(self.peers[request])

@@ -1,12 +1,10 @@
 """--model pool: a fixed number of threads, for any number of connections."""
 
-import os
+import select
 import socket
 from typing import Any, Dict
 
-from ..acceptor import limited_by_select
 from ..handler import Buffer, Peer
-from ..loop import ONCE, READ, WRITE, Loop
 from ..system import limit_wait
 from .pinned import PinnedEchoServer
 
@@ -40,24 +38,23 @@ class ThreadPoolEchoServer(PinnedEchoServer):
     pool_size = 4
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._poller = Loop.poller_class()
-        # By descriptor.  Whoever removes a connection from the dict owns it:
+        self._poller = select.epoll()
+        # By descriptor.  The thread that removes a connection owns it:
         # a worker that finds it ready, or the loop that cuts it.
         self._parked: Dict[int, Peer] = {}
         # Readable once the workers shall end.
         self._end, self._ender = socket.socketpair()
-        self._poller.register(self._end.fileno(), READ)
+        self._poller.register(self._end.fileno(), select.EPOLLIN)
         try:
             super().__init__(*args, **options)
         except BaseException:
             self._close_poller()
             raise
-        self.max_connections = limited_by_select(self._poller,
-                                                 self.max_connections)
 
     def release(self) -> None:
         super().release()
-        self._close_poller()
+        if not self.has_workers():  # one that waits in it would not wake
+            self._close_poller()
 
     def _close_poller(self) -> None:
         self._poller.close()
@@ -79,15 +76,15 @@ class ThreadPoolEchoServer(PinnedEchoServer):
         if not self.turns:
             self.waiting.put(peer)
             return
-        if os.name != "posix":
-            request.setblocking(False)  # where limit_wait() does nothing
         self._parked[peer.fileno()] = peer
-        self._poller.register(peer.fileno(), READ | ONCE)
+        self._poller.register(
+            peer.fileno(), select.EPOLLIN | select.EPOLLONESHOT)
 
     def _park(self, peer: Peer) -> None:
         number = peer.fileno()
         self._parked[number] = peer
-        self._poller.modify(number, (WRITE if peer.pending else READ) | ONCE)
+        self._poller.modify(number, select.EPOLLONESHOT | (
+            select.EPOLLOUT if peer.pending else select.EPOLLIN))
 
     def wake_handler(self, peer: Peer) -> None:
         """End a connection that was cut and is parked."""

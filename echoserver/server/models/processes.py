@@ -2,7 +2,7 @@
 
 import mmap
 import socket
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional
 
 from ..base import EchoServer
 from ..child import Child, hear_parent
@@ -34,9 +34,9 @@ class SharedPeer(Peer):
     REASONS = ["", "reset", "idle", "drain", "error"]
     CELLS = 8
 
-    # Memory that stays shared over a fork, and is zero: what is left of a page
-    # from which each takes its part.  (With a page for each, a fork takes
-    # twice as long where there are 1,000 connections.)
+    # Memory that stays shared over a fork, and is zero: the rest of a page, of
+    # which each connection takes a part.  (With a page for each, a fork takes
+    # twice as long with 1,000 connections.)
     page: Any = memoryview(b"")
 
     bytes_in = shared(0)
@@ -85,9 +85,7 @@ class ForkingEchoServer(EchoServer):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._children: Dict[Child, Peer] = {}
-        # The control sockets of the next child, made before it is accepted.
-        self._controls: Optional[Tuple[socket.socket, socket.socket]] = None
-        # What is left of an older page may be another process's, too.
+        # The rest of an older page may be shared with another process.
         SharedPeer.page = memoryview(b"")
         super().__init__(*args, **options)
 
@@ -98,23 +96,12 @@ class ForkingEchoServer(EchoServer):
             "children would inherit your sockets: call serve_forever() in a "
             "process of its own, such as python -m echoserver -m processes")
 
-    def get_request(self) -> Tuple[Any, Any]:
-        # What else a child needs comes first: if there are too few
-        # descriptors, the client waits in the backlog.
-        self._controls = self._controls or socket.socketpair()
-        try:
-            return super().get_request()
-        except BaseException:
-            self._close_controls()
-            raise
-
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._has_ended(request):
             self.shutdown_request(request)
             return
-        controls, self._controls = self._controls, None
         child = Child(lambda control: self._serve(request, client_address,
-                                                  control), controls)
+                                                  control))
         try:
             self.loop.add(child, self._child_ended)
         except BaseException:
@@ -137,8 +124,8 @@ class ForkingEchoServer(EchoServer):
                control: socket.socket) -> int:
         """Serve a connection, in the child; its parent logs the end."""
         peer = self.peers.pop(request)
-        # What is the parent's is closed: the port would stay bound, and the
-        # other connections open, for as long as this child lives.
+        # Close the parent's sockets: the port would stay bound, and the other
+        # connections open, for as long as this child lives.
         self.loop.close()   # first: a kqueue's number may be used again
         for other in [*self.peers, *self._children, self.socket]:
             other.close()
@@ -146,7 +133,7 @@ class ForkingEchoServer(EchoServer):
         self.peers = ChildConnections(SharedPeer, self.wake_handler,
                                       self.turns)
         self.peers[request] = peer
-        hear_parent(control, lambda grace: self.stop())
+        hear_parent(control, lambda grace: self.loop.stop())
         self.serve(request, client_address)
         return 0
 
@@ -167,16 +154,10 @@ class ForkingEchoServer(EchoServer):
             child.wait(0)
             self._children.pop(child)
 
-    def _close_controls(self) -> None:
-        controls, self._controls = self._controls, None
-        for control in controls or ():
-            control.close()
-
     def release(self) -> None:
         super().release()
         for child in self._children:    # in a child that is a copy
             child.close()
-        self._close_controls()
 
     def stop(self, grace: Optional[float] = None) -> None:
         super().stop(grace)

@@ -74,9 +74,9 @@ def hindrance(plan: Plan, descriptors: int) -> str:
     connections = plan.connections + plan.idle
     if connections > MOST:
         return "more than %d connections" % MOST
-    if not allow_descriptors(connections * descriptors + 64):
-        return ("%d descriptors are needed (ulimit -Hn)"
-                % (connections * descriptors + 64))
+    needed = connections * descriptors + 64
+    if allow_descriptors(needed) < needed:
+        return "%d descriptors are needed (ulimit -Hn)" % needed
     memory = connections * CHILD_MEMORY * (descriptors - 1)
     if memory > (field("/proc/meminfo", "MemAvailable:") or math.inf) / 2:
         return "it could take %.1f GiB of memory" % (memory / 2**30)

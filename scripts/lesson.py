@@ -355,7 +355,7 @@ def attempt(act: Act, play: Play) -> Tuple[str, str]:
     """Play an act, if that is possible; return how it ended, and why."""
     if not set(act.models) <= set(play.models):
         return LEFT_OUT, "this system has no model " + act.models[-1]
-    if not allow_descriptors(act.descriptors):
+    if allow_descriptors(act.descriptors) < act.descriptors:
         return LEFT_OUT, "%d descriptors are needed" % act.descriptors
     if act.proc and not os.path.isdir("/proc/self/task"):
         return LEFT_OUT, "this system has no /proc that tells of processes"

@@ -45,11 +45,10 @@ HELP = """\
 What does each model of the server cost on this host, and who has to wait?
 
 least/mean: replies of the connection that was served least, beside the mean.
-p50 is of the waits for a reply, connecting included; then come the longest, for
-a first reply and for any; ">": somebody waited until the load ended.  If a
+p50 is of the waits for a reply, connecting included; then come the longest,
+for a first reply and for any; ">": somebody waited until the load ended.  If a
 reply costs the load more CPU than the server, the rate is the load's."""
 
-BUSY = 10               # busy connections beside the idle ones
 MOST = 20000            # connections in a point
 CHILD_MEMORY = 3 << 20  # bytes of a process for a connection, which has
                         # a descriptor more for that
@@ -212,7 +211,7 @@ def run(args: argparse.Namespace,
     """Measure and yield each point; say which are left out."""
     for plan in (Plan(model, *counts) for counts in [
             *((count, 0) for count in args.connections),
-            *((BUSY, count) for count in args.idle)] for model in args.models):
+            *((10, count) for count in args.idle)] for model in args.models):
         reason = hindrance(plan, models[plan.model]["descriptors"])
         try:
             if reason:

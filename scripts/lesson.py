@@ -127,7 +127,7 @@ class Seen(NamedTuple):
 
     """What a server did for busy clients, and for newcomers among them."""
 
-    first: float        # seconds: the newcomers' longest wait for a first reply
+    first: float        # seconds: the newcomers' longest for a first reply
     longest: float      # and the busy ones', for any
     memory: float       # bytes for each busy client
     waiting: str        # ">" if a newcomer still waited at the end
@@ -379,9 +379,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     add("--stretch", type=above_zero(100), default=1.0, metavar="FACTOR",
         help="multiply all times by this: 3 on a slow host (default "
         "%(default)g)")
-    add("--serve", type=above_zero(65535, int), nargs="?", const=0, metavar="PORT", help="be the "
-        "lesson's own server, which acts 4 and 9 try; by default on a free "
-        "port")
+    add("--serve", type=above_zero(65535, int), nargs="?", const=0,
+        metavar="PORT", help="be the lesson's own server, which acts 4 and 9 "
+        "try; by default on a free port")
     args = arguments.parse_args(argv)
     for name in args.acts:
         if name not in names:

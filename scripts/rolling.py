@@ -46,7 +46,7 @@ The exit status is 1 if an exchange failed (a refused connection counts, too),
 CONFIGURATION = os.path.join(ROOT, "scripts", "lab", "haproxy.cfg")
 
 # Each message has a connection of its own.
-LOADS = [("-n", 8, "-i", 0.01, "-s", 1000), ("-n", 2, "-i", 0.05, "-s", 500000)]
+LOADS = ("-n", 8, "-i", 0.01, "-s", 999), ("-n", 2, "-i", 0.05, "-s", 500000)
 ALL = "-c", 0, "--reconnect", "-W", PATIENCE, "--json", "-q"
 
 

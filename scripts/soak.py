@@ -61,7 +61,6 @@ BESIDE = "-n", 10, "-i", 0.02
 BESIDE_IN_TURN = "-n", 2, "-i", 0.05, "--reconnect"
 
 FEW = 100               # connections, to see whether all are served
-NEWS = 1.0              # seconds without a first reply: no more are served
 
 # The program again, which between SIGUSR1 and SIGUSR2 can start no thread and
 # no process.  Root is exempt from that limit, so it becomes somebody else.
@@ -130,7 +129,7 @@ class Soak:
         """See how many connections are served at the same time."""
         with self.server() as server, Clients(
                 server.address, *HOLD, "-n", FEW) as clients:
-            served = clients.go().replies(FEW, NEWS)
+            served = clients.go().replies(FEW, news=1)
         if served < FEW:
             self.room = served
             print("  - connections served at the same time: %d" % served)
@@ -305,7 +304,7 @@ class Soak:
                 caller.connected or caller.ends for caller in late):
             sleep(0.001)
         for caller in callers + late:
-            caller.marked = caller.sent
+            caller.marked, caller.cut = caller.sent, monotonic() + 0.5
         server.stop()
         self.probe(row, server, callers)
         row.problems += finish(callers + late)

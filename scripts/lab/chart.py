@@ -1,7 +1,7 @@
 """The chart of bench.py: an SVG, made of text.
 
-Two panels: replies a second, and the longest wait for a reply, both against the
-number of connections.  A line a model, with its name
+Two panels: replies a second, and the longest wait for a reply, both against
+the number of connections.  A line a model, with its name
 at 
 
 It has its own background and is readable in a light and in a dark page; the
@@ -175,7 +175,7 @@ def claim(points: List[Point]) -> str:
     for point in sorted(points, key=lambda point: int(point["connections"])):
         if point["starved"]:
             starved.setdefault(point["model"], point["connections"])
-    return "Hollow: somebody waited until the load ended (connections: %s)." % (
+    return "Hollow: somebody waited until the load ended (connections: %s)" % (
         ", ".join("%s from %d" % pair for pair in starved.items()) or "none")
 
 

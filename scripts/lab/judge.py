@@ -59,7 +59,8 @@ class Caller(threading.Thread):
     - sent, received: bytes of this connection so far
     - base: the bytes of the messages before the present one
     - marked: the bytes that were sent when the server was told to stop, or
-      None before that
+      None before that; cut, when it may cut replies, since the grace is over
+      for a client that is busy
     - connected: whether it is, or was
     - done: how many of its connections were served to their end
     - ends: how the others ended: "eof" (by the server), "reset", "refused",
@@ -74,6 +75,7 @@ class Caller(threading.Thread):
         self.sent = self.received = self.base = self.done = 0
         self.marked: Optional[int] = None
         self.connected = self.leaving = False
+        self.cut = 0.0
         self.ends: List[str] = []
         self.problems: List[str] = []
         self._random = random.Random(seed)
@@ -149,13 +151,15 @@ class Caller(threading.Thread):
         """Return what is wrong with an end, "" if nothing.
 
         Once the server was told to stop, a client that has one message is
-        served if it is let in at all.  Others may be reset: that is visible.
+        served if it is let in at all, unless that takes too long.  Others may
+        be reset: that is visible.
         But a clean end says that all that was sent before the stop has been
         answered; and it never comes in the midst of a reply.
         """
         if self.marked is not None and how not in ("wrong", "late"):
             if self.kind.messages == 1:
-                return "" if how == "refused" else how
+                is_right = how == "refused" or monotonic() > self.cut
+                return "" if is_right else how
             if how == "eof" and self.received < self.marked:
                 return "a clean end before the reply to what was sent in time"
             if how == "eof" and self.base < self.received < self.sent:

@@ -42,7 +42,8 @@ class CheckTest(TestCase):
                     f.write(text)
             process = self.run_command(
                 ["bash", os.path.join(folder, "scripts", "check.sh"), python],
-                stderr=subprocess.STDOUT, env=dict(PLAIN, PATH="/usr/bin:/bin"))
+                stderr=subprocess.STDOUT,
+                env=dict(PLAIN, PATH="/usr/bin:/bin"))
             said = process.communicate(timeout=5 * PATIENCE)[0].decode()
         return process.returncode, said
 

@@ -181,7 +181,7 @@ class Server:
                       client.getsockname()[1])
         with contextlib.suppress(OSError, AttributeError):
             with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as s:
-                s.send(struct.pack("=IHHIIBBHI", 72, 20, 1, 0, 0, 2, 6, 0, 4095)
+                s.send(struct.pack("=IHHIIBBHi", 72, 20, 1, 0, 0, 2, 6, 0, -1)
                        + struct.pack("!HH16s16s", self.address[1], port,
                                      host, host)
                        + struct.pack("=Iii", 0, -1, -1))

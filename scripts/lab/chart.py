@@ -175,7 +175,7 @@ def claim(points: List[Point]) -> str:
     for point in sorted(points, key=lambda point: int(point["connections"])):
         if point["starved"]:
             starved.setdefault(point["model"], point["connections"])
-    return "Hollow: somebody waited until the end (connections: %s)" % (
+    return "Hollow: a wait until the end (connections: %s)" % (
         ", ".join("%s from %d" % pair for pair in starved.items()) or "none")
 
 

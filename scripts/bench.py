@@ -3,12 +3,10 @@
     python3 scripts/bench.py --svg scripts/bench.svg
 
 Each model serves growing numbers of connections that all ask, again at each
-reply, and compare every byte; then growing numbers of idle connections beside
-ten busy ones.
-
-In the percentiles each connection has the same weight, and a question that
-got no answer counts with the time it has waited.  Its wait is longer than
-that, and so is a percentile with a ">" before it.
+reply; then growing numbers of idle connections beside ten busy ones.  The
+client program of this folder asks, compares every byte, and tells what it has
+measured (--json).  Connecting is in all of that: a model that is slow to let
+a thousand clients in has few replies in two seconds.
 
 The load is written in Python, too, and on a host of two CPUs it may be what
 limits the fastest models: compare what a reply costs either side.
@@ -17,7 +15,10 @@ limits the fastest models: compare what a reply costs either side.
 import sys
 
 if __name__ == "__main__":
-    from lab.program import run as run_program
+    try:
+        from lab.program import run as run_program
+    except ImportError:
+        sys.exit("no lab here: drop -I and PYTHONSAFEPATH, or take the .pyz")
     sys.exit(run_program("bench"))
 
 import argparse
@@ -27,21 +28,28 @@ import math
 import os
 import platform
 import shlex
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional
+from time import sleep
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 from lab import chart
-from lab.arguments import above_zero
-from lab.beside import Beside
-from lab.load import Kind
-from lab.server import (Failure, Server, ask_models, field,
-                        raise_descriptor_limit)
-from lab.tally import Tally
+from lab.arguments import above_zero, parser
+from lab.clients import HOLD, PATIENCE, Clients
+from lab.report import show_time
+from lab.server import Failure, Server, ask_models, field
+
+from echoserver.console import allow_descriptors
 
 __all__ = ["main"]
 
-BUSY = 10               # busy connections beside the idle ones
+HELP = """\
+What does each model of the server cost on this host, and who has to wait?
+
+least/mean: replies of the connection that was served least, beside the mean.
+p50 is of the waits for a reply, connecting included; then come the longest,
+for a first reply and for any; ">": somebody waited until the load ended.  If a
+reply costs the load more CPU than the server, the rate is the load's."""
+
 MOST = 20000            # connections in a point
-SPARE = 64              # descriptors for other things than connections
 CHILD_MEMORY = 3 << 20  # bytes of a process for a connection, which has
                         # a descriptor more for that
 
@@ -53,148 +61,103 @@ class Plan(NamedTuple):
     """What is to be measured for a row of the table."""
 
     model: str
-    size: int
     connections: int
     idle: int
-
-    def __str__(self) -> str:
-        return "%s, %d connections%s, %d bytes" % (
-            self.model, self.connections,
-            " + %d idle" % self.idle if self.idle else "", self.size)
-
-
-def plans(args: argparse.Namespace) -> Iterator[Plan]:
-    """Yield what is to be measured, in the order of the table."""
-    for size in args.size:
-        for busy, idle in ([(count, 0) for count in args.connections]
-                           + [(BUSY, count) for count in args.idle]):
-            for model in args.models:
-                yield Plan(model, size, busy, idle)
 
 
 # A point.
 
-def hindrance(plan: Plan, model: Dict[str, int], descriptors: float) -> str:
-    """Return why this host, which allows so many descriptors, cannot make a
-    point; "" if nothing is known."""
+def hindrance(plan: Plan, descriptors: int) -> str:
+    """Return why this host cannot make a point of a model that needs so many
+    descriptors for a connection; "" if nothing is known."""
     connections = plan.connections + plan.idle
-    needed = connections * model["descriptors"] + SPARE
     if connections > MOST:
         return "more than %d connections" % MOST
-    if needed > descriptors:
-        return ("%d descriptors are needed, %d allowed (ulimit -Hn)"
-                % (needed, descriptors))
-    memory = connections * CHILD_MEMORY * (model["descriptors"] - 1)
+    needed = connections * descriptors + 64
+    if allow_descriptors(needed) < needed:
+        return "%d descriptors are needed (ulimit -Hn)" % needed
+    memory = connections * CHILD_MEMORY * (descriptors - 1)
     if memory > (field("/proc/meminfo", "MemAvailable:") or math.inf) / 2:
         return "it could take %.1f GiB of memory" % (memory / 2**30)
     return ""
 
 
-def measure(plan: Plan, seconds: float, processes: int) -> Point:
-    """Start a server and its load, and return what they did.
-
-    The loads connect one after the other: none takes the time that the server
-    needs for another's connections for a sign that nothing will come.
-    """
-    hold = Kind("busy", plan.size, plan.size, pause=math.inf)
+def measure(plan: Plan, args: argparse.Namespace) -> Point:
+    """Start a server and its load, and return what they did."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(Server(
             plan.model, "-q", "--max-connections", str(MOST)))
-        groups = [plan.idle, *shares(plan.connections, processes)]
-        idle, *loads = [stack.enter_context(Beside(
-            server.address, [(hold, count)], seed=number))
-            for number, count in enumerate(groups)]
-        warm_up = [load.take_tally() for load in [idle, *loads]]
-        before = server.cpu()
+        idle = 0
+        if plan.idle:
+            idle = stack.enter_context(Clients(
+                server.address, *HOLD, "-n", plan.idle)).go().replies(
+                    plan.idle, news=2)
+        most = min(args.load_processes, plan.connections)
+        loads = [stack.enter_context(Clients(
+            server.address, "-n", (plan.connections + number) // most, "-c", 0,
+            "-i", 0, "-w", args.seconds, "-s", args.size, "-W", PATIENCE,
+            "--json", "-q")) for number in range(most)]
+        before = server.cpu() or 0
         for load in loads:
-            load.tell("measure", hold._replace(pause=0), seconds)
-        tallies = [load.hear(seconds) for load in loads]
-        after, memory = server.cpu(), server.memory()
+            load.go()
+        sleep(args.seconds * 0.9)   # all are there, if they ever come
+        memory, cpu = server.memory(), sum(load.cpu() for load in loads) / 0.9
+        figures = [load.figures(args.seconds) for load in loads]
         *_, complaint = ["", *server.log().splitlines()]
         return dict(plan._asdict(), memory=memory, complaint=complaint,
-                    idle_unanswered=plan.idle - len(warm_up[0].first),
-                    **summary(plan.connections, tallies, warm_up,
-                              after and after - (before or 0)))
+                    idle_unanswered=plan.idle - idle, **summary(
+                        figures, args.seconds, server_cpu=max(
+                            (server.cpu() or 0) - before, 0), load_cpu=cpu))
 
 
-def shares(connections: int, processes: int) -> List[int]:
-    """Return how many of the connections each load process gets."""
-    bounds = [connections * part // processes for part in range(processes + 1)]
-    return [last - first for first, last in zip(bounds, bounds[1:])
-            if last > first]
+def summary(loads: List[Dict[str, Any]], seconds: float,
+            **costs: float) -> Point:
+    """Return the figures of a point: what its loads have seen.
 
+    Starved is true if somebody waited until the load ended; what was served
+    after that, when others had left, counts as that.
+    """
+    def total(name: str) -> int:
+        return sum(load[name] or 0 for load in loads)
 
-def summary(connections: int, tallies: List[Tally], warm_up: List[Tally],
-            cpu: Optional[float]) -> Point:
-    """Return the figures of a point: what its loads have seen."""
-    total = Tally()
-    for tally in tallies:
-        total.add(tally)
-    ends = sum((tally.ends for tally in warm_up), total.ends)
-    p50, p99 = total.quantile(0.5), total.quantile(0.99)
-    return {
-        "rate": sum(tally.replies / tally.seconds for tally in tallies),
-        "p50": p50[0], "p50_at_least": p50[1],
-        "p99": p99[0], "p99_at_least": p99[1],
-        "server_cpu": cpu / total.replies if cpu and total.replies else None,
-        "load_cpu": total.cpu / total.replies if total.replies else None,
-        "wrong": ends["wrong"], "errors": sum(ends.values()) - ends["wrong"],
-        "unanswered": connections - len(list(filter(len, total.waits)))}
+    def most(name: str) -> Optional[float]:
+        return max([load[name] for load in loads if load[name]], default=None)
+
+    replies, longest = total("replies_verified"), most("wait_max_us")
+    unanswered = total("messages_unanswered") + total("messages_unsent")
+    return dict(
+        {name: cost / replies * 1e6 if cost and replies else None
+         for name, cost in costs.items()}, rate=total("replies_per_s"),
+        fair=min(load["replies_least"] for load in loads)
+        * total("connections") / max(replies, 1), p50=most("wait_p50_us"),
+        first=most("first_max_us"), longest=longest, unanswered=unanswered,
+        starved=unanswered > 0 or (longest or 0) > seconds * 0.9e6,
+        wrong=total("replies_wrong"), errors=total("messages_lost"))
 
 
 # The table.
 
 HEAD = """\
-                connections               reply after   CPU us/reply    server
-model         busy   idle  replies/s     p50      p99  server   load  memory\
-  faults"""
-
-NOTE = """
-> longer than this: each connection has the same weight, and one without an
-answer counts with the time that it has waited."""
-
-
-def duration(seconds: Optional[float], at_least: bool = False) -> str:
-    """Return a time in three digits and its unit."""
-    if seconds is None:
-        return "-"
-    for unit, scale in ("us", 1e6), ("ms", 1e3), ("s", 1.0):
-        if seconds * scale < 999.5 or unit == "s":
-            break
-    value = seconds * scale
-    digits = 0 if value >= 99.5 else 1 if value >= 9.95 else 2
-    return "%s%.*f %s" % (">" if at_least else "", digits, value, unit)
-
-
-def scaled(value: Optional[float], scale: float, form: str) -> str:
-    return "-" if value is None else form % (value * scale)
-
+             connections            least    reply after     longest CPU us/r\
+eply   server
+model        busy   idle replies/s   /mean      p50    first  for any  server\
+  load   memory  faults"""
 
 def row(point: Point) -> str:
     """Return a line of the table."""
+    def cell(name: str, form: str, scale: float = 1) -> str:
+        return form % (point[name] * scale) if point[name] else "-"
+
+    times = [show_time(point[name] / 1e6) if point[name] else "-"
+             for name in ("p50", "first", "longest")]
+    times[2] = ">" * point["starved"] + times[2]
     faults = ["%d %s" % (point[name], name.replace("_", " ")) for name in (
         "wrong", "errors", "unanswered", "idle_unanswered") if point[name]]
-    return "%-10s %7d %6s %10s %8s %8s %7s %6s %7s  %s" % (
+    return "%-10s%7d%7s%10s%8.2f%9s%9s%9s%8s%6s%9s  %s" % (
         point["model"], point["connections"], point["idle"] or "",
-        "{:,.0f}".format(point["rate"]),
-        duration(point["p50"], point["p50_at_least"]),
-        duration(point["p99"], point["p99_at_least"]),
-        scaled(point["server_cpu"], 1e6, "%.1f"),
-        scaled(point["load_cpu"], 1e6, "%.1f"),
-        scaled(point["memory"], 1e-6, "%.0f MB"), ", ".join(faults))
-
-
-def lines(point: Point, before: Optional[Point]) -> List[str]:
-    """Return a point's part of the table, which comes after another's.
-
-    Points of the same load stand together.
-    """
-    head = []
-    if before is None or before["size"] != point["size"]:
-        head = ["", "messages of %d bytes" % point["size"], HEAD]
-    elif any(before[name] != point[name] for name in ("connections", "idle")):
-        head = [""]
-    return head + [row(point).rstrip()]
+        "{:,.0f}".format(point["rate"]), point["fair"], *times,
+        cell("server_cpu", "%.1f"), cell("load_cpu", "%.1f"),
+        cell("memory", "%.0f MB", 1e-6), ", ".join(faults))
 
 
 # The program.
@@ -207,141 +170,88 @@ def counts(text: str) -> List[int]:
     return values
 
 
-def spare_cpus() -> int:
-    """Return how many CPUs the load may have: all but the server's.
-
-    With one process more it takes turns with the server: on two CPUs that is
-    the difference between 141,000 and 105,000 replies/s of the events model.
-    """
-    return min(max((os.cpu_count() or 2) - 1, 1), 4)
-
-
-def make_parser(models: List[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--models", type=lambda text: text.split(","), default=models,
-        metavar="NAME,...", help="which to measure (default %s)"
-        % ",".join(models))
-    add("--connections", type=counts, default="1,8,64,256,1000",
-        metavar="N,...", help="busy connections (default %(default)s)")
-    add("--idle", type=counts, default="10,100,1000,10000", metavar="N,...",
-        help='idle connections beside %d busy ones; "" is none (default '
-        "%%(default)s)" % BUSY)
-    add("--size", type=counts, default="64", metavar="BYTES,...",
-        help="of a message (default %(default)s)")
-    add("--seconds", type=above_zero(3600), default=2.0,
-        help="that a point is measured (default %(default)g)")
-    add("--load-processes", type=int, default=spare_cpus(), metavar="N",
-        choices=range(1, 65), help="that ask (default %(default)s, the CPUs "
-        "but one, at most 4)")
-    add("--json", metavar="FILE", help="write all numbers to FILE; - is "
-        "standard output, and the table goes to standard error then")
-    add("--svg", metavar="FILE", help="draw a chart into FILE")
-    add("--redraw", metavar="FILE", help="show what --json has written to "
-        "FILE, and measure nothing")
-    return parser
+# CPUs that the load may have: all but the server's.  With one process more it
+# takes turns with the server.
+SPARE_CPUS = min(max((os.cpu_count() or 2) - 1, 1), 4)
 
 
 def parse(argv: Optional[List[str]],
           models: List[str]) -> argparse.Namespace:
     """Return the arguments; say now if a file cannot be opened."""
-    parser = make_parser(models)
-    args = parser.parse_args(argv)
-    for name in args.models:
-        if name not in models:
-            parser.error("%r is none of: %s" % (name, ", ".join(models)))
-    if not args.redraw and not list(plans(args)):
-        parser.error("there is nothing to measure")
+    arguments = parser(HELP)
+    add = arguments.add_argument
+    add("--models", type=lambda text: text.split(","), default=models,
+        metavar="NAME,...", help="which to measure (default: all)")
+    add("--connections", type=counts, default="1,8,64,256,1000",
+        metavar="N,...", help="busy connections (default %(default)s)")
+    add("--idle", type=counts, default="10,100,1000,10000", metavar="N,...",
+        help='idle connections beside ten busy ones; "" is none (default '
+        "%(default)s)")
+    add("--size", type=above_zero(1 << 26, int), default=64, metavar="BYTES",
+        help="of a message (default %(default)d)")
+    add("--seconds", type=above_zero(3600), default=2.0,
+        help="that a point is measured (default %(default)g)")
+    add("--load-processes", type=above_zero(64, int), default=SPARE_CPUS,
+        metavar="N", help="client programs (default %(default)d)")
+    add("--json", metavar="FILE", help="write all numbers to FILE")
+    add("--svg", metavar="FILE", help="draw a chart into FILE")
+    args = arguments.parse_args(argv)
     try:
-        for name in args.json, args.svg:
-            if name and name != "-":
-                open(name, "a").close()
-        if args.redraw:
-            args.redraw = read(args.redraw)
+        if not set(args.models) <= set(models):
+            raise ValueError("the models are: " + ", ".join(models))
+        for name in filter(None, (args.json, args.svg)):
+            open(name, "a").close()
     except (OSError, ValueError) as error:
-        parser.error(str(error))
+        arguments.error(str(error))
     return args
-
-
-def read(name: str) -> Dict[str, Any]:
-    """Return what --json has written to a file."""
-    with open(name) as f:
-        try:
-            report: Dict[str, Any] = json.load(f)
-            if [row(point) for point in report["points"]]:
-                chart.draw(report)
-            return report
-        except (AttributeError, LookupError, TypeError, ValueError):
-            raise ValueError("%s was not written by --json" % name)
 
 
 def run(args: argparse.Namespace,
         models: Dict[str, Dict[str, int]]) -> Iterator[Point]:
     """Measure and yield each point; say which are left out."""
-    descriptors = raise_descriptor_limit()
-    for plan in plans(args):
-        reason = hindrance(plan, models[plan.model], descriptors)
+    for plan in (Plan(model, *counts) for counts in [
+            *((count, 0) for count in args.connections),
+            *((10, count) for count in args.idle)] for model in args.models):
+        reason = hindrance(plan, models[plan.model]["descriptors"])
         try:
             if reason:
                 raise Failure("left out: " + reason)
-            point = measure(plan, args.seconds, args.load_processes)
+            point = measure(plan, args)
             reason = point["complaint"]
             yield point
         except Failure as error:
             reason = str(error)
         if reason:
-            print("%s: %s" % (plan, reason), file=sys.stderr, flush=True)
-
-
-def show(points: Iterable[Point], args: argparse.Namespace,
-         shown: List[Point]) -> None:
-    """Print a line for each point as it comes, and add it to those shown."""
-    file = sys.stderr if args.json == "-" else sys.stdout
-    for point in points:
-        before = shown[-1] if shown else None
-        shown.append(point)
-        print("\n".join(lines(point, before)), file=file, flush=True)
-    if any(point["p99_at_least"] for point in shown):
-        print(NOTE, file=file)
-
-
-def write(args: argparse.Namespace, report: Dict[str, Any]) -> None:
-    """Write the files that were asked for."""
-    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
-    if args.json == "-":
-        print(text, end="")
-    elif args.json:
-        with open(args.json, "w") as f:
-            f.write(text)
-    if args.svg and report["points"]:
-        with open(args.svg, "w", encoding="utf-8") as f:
-            f.write(chart.draw(report))
+            print("%s, %d + %d idle: %s" % (*plan, reason), file=sys.stderr)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Run the program; return its exit status: 1 if a byte was wrong, or
-    nothing was measured."""
+    """Run the program; return its exit status."""
     models = ask_models()
     args = parse(argv, list(models))
-    if args.redraw:
-        report = args.redraw
-        points = report["points"]
-    else:
-        words = map(shlex.quote, sys.argv[1:] if argv is None else argv)
-        report = {
-            "command": " ".join(["python3 scripts/bench.py", *words]),
-            "python": "%s %s" % (platform.python_implementation(),
-                                 platform.python_version()),
-            "system": platform.system(), "cpus": os.cpu_count(),
-            "seconds": args.seconds,
-            "workers": max(each["pool_size"] for each in models.values())}
-        points = run(args, models)
-    shown: List[Point] = []
-    report["points"] = shown
+    points: List[Point] = []
+    words = map(shlex.quote, sys.argv[1:] if argv is None else argv)
+    report = {
+        "command": " ".join(["python3 scripts/bench.py", *words]),
+        "host": "%s %s, %s, %s CPUs" % (
+            platform.python_implementation(), platform.python_version(),
+            platform.system(), os.cpu_count()), "seconds": args.seconds,
+        "size": args.size, "points": points,
+        "workers": {name: each["pool_size"] for name, each in models.items()}}
+    print(HEAD)
     try:
-        show(points, args, shown)
+        for point in run(args, models):
+            if points and points[-1]["model"] == args.models[-1]:
+                print()
+            points.append(point)
+            print(row(point).rstrip(), flush=True)
+        if any(point["starved"] for point in points):
+            print("\n> somebody waited for a reply until the load ended.")
     finally:
-        write(args, report)
-    return int(not shown or any(point["wrong"] for point in shown))
+        if args.json:
+            with open(args.json, "w") as file:
+                json.dump(report, file, indent=1, allow_nan=False)
+        if args.svg and points:
+            with open(args.svg, "w", encoding="utf-8") as file:
+                file.write(chart.draw(report))
+    return int(not points or any(point["wrong"] for point in points))

@@ -2,58 +2,49 @@
 
     python3 scripts/lesson.py           all acts, in less than a minute
     python3 scripts/lesson.py 5 pool    act 5, then the act of that name
-
-An act says a claim of the lesson, starts a real server, and lets some clients
-speak.  Each client has a row, and time goes to the right.  The verdict is
-taken from what was measured.
-
-The command line of the server is shown.  Repeat it by hand, and talk to the
-server from other terminals: python3 -m echoserver.client.  (In the play, each
-server has a free port instead of 8080.)
-
-The exit status is 0 if each claim was shown, 1 if one was not, 2 for wrong
-arguments, 130 after Ctrl-C.  An act that this host cannot play is left out,
-and the play says so.
 """
 
 import sys
 
 if __name__ == "__main__":
-    from lab.program import run as run_program
+    try:
+        from lab.program import run as run_program
+    except ImportError:
+        sys.exit("no lab here: drop -I and PYTHONSAFEPATH, or take the .pyz")
     sys.exit(run_program("lesson"))
 
-import argparse
 import contextlib
-import errno
 import os
 import signal
 import socket
 import threading
 from time import monotonic, sleep
-from typing import (Callable, Dict, List, NamedTuple, Optional, Sequence,
-                    Set, Tuple)
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from lab.arguments import above_zero
-from lab.cost import MANY, measure
-from lab.play import (Play, Verdict, had_threads, names, outcome, outcomes,
-                      served_by)
-from lab.report import counted
-from lab.scene import Scene, legend, show_time
-from lab.screen import BOLD, GREEN, RED, REPLY, Screen
-from lab.server import (ROOT, Failure, Server, ask_models, field,
-                        raise_descriptor_limit)
-from lab.tally import PATIENCE
+from lab.arguments import above_zero, parser
+from lab.clients import PATIENCE, Clients
+from lab.report import show_time
+from lab.screen import BOLD, GREEN, RED, Screen
+from lab.server import Failure, Server, ask_models, field
+from lab.stage import (Play, Scene, Verdict, had_threads, legend, outcomes,
+                       served_by)
 
-sys.path.insert(1, ROOT)
 from echoserver import Connection, ConnectionPool
+from echoserver.console import allow_descriptors
 
 __all__ = ["ACTS", "main"]
 
-NARROWEST = 40      # columns that rows and tables need
-SPARE = 64          # descriptors for other things than connections
+HELP = """\
+Who waits for whom, in each model of a server?
+
+An act says a claim of the lesson, starts a real server, and lets some clients
+speak.  Time goes to the right.  The verdict is taken from what was measured.
+The exit status is 1 if a claim was not shown, 130 after Ctrl-C."""
+
+BUSY = 300          # clients that make a server of threads look dead
 
 
-# The lesson's own server, which act 9 tries.
+# The lesson's own server, which acts 4 and 9 try.
 
 def answer(conn: socket.socket) -> None:
     with conn:
@@ -76,12 +67,10 @@ def serve(port: int) -> None:
             threading.Thread(target=answer, args=(conn,), daemon=True).start()
 
 
-OWN_SERVER = """\
-import sys
-sys.path.insert(0, "scripts")
-import lesson
-lesson.serve(int(sys.argv[1]))
-"""
+def own_server(play: Play) -> Server:
+    play.screen.say("$ python3 scripts/lesson.py --serve")
+    return Server("", program="import sys; sys.path.insert(0, 'scripts'); "
+                  "import lesson; lesson.serve(int(sys.argv[1]))")
 
 
 # The acts.
@@ -102,10 +91,13 @@ def visit(play: Play, model: str) -> Scene:
 def one_at_a_time(play: Play) -> Verdict:
     one, two, three = visit(play, "blocking").clients
     shown, words = outcomes(True, (two, one), (three, two))
-    return (shown and two.copying < max(two.waits, default=0.0),
-            "%s; the recv() of client 2 had data after %s, and copied them in "
-            "%s" % (words, show_time(max(two.waits, default=0.0)),
-                    show_time(two.copying)))
+    wait = max(two.waits, default=0.0)
+    return (shown and two.copying < wait,
+            "%s; the recv() of client 2 waited %s for data (phase one), and "
+            "took %s to copy them (phase two): too little for a picture, one "
+            "part in %s of the wait" % (
+                words, show_time(wait), show_time(two.copying),
+                "{:,.0f}".format(wait / max(two.copying, 1e-9))))
 
 
 def a_thread_each(play: Play) -> Verdict:
@@ -118,48 +110,77 @@ def a_thread_each(play: Play) -> Verdict:
 
 def a_process_each(play: Play) -> Verdict:
     """Kill the process of a client, and let all clients ask once more."""
-    def kill() -> None:
-        for child in scene.server.family()[1:2]:
-            os.kill(child, signal.SIGKILL)
-
     with play.scene(3, "processes") as scene:
         for number, client in enumerate(scene.clients):
             scene.at(0.2 * number, client.say)
             scene.at(1.4, client.say)
-        scene.at(1, kill)
+        scene.at(1, lambda: os.kill(scene.server.family()[1], signal.SIGKILL))
         scene.run(1.8)
-        cut = [client for client in scene.clients if client.cut]
-        served = [client for client in scene.clients if len(client.waits) == 2]
+    cut = [each.name for each in scene.clients if each.cut]
+    served = [each.name for each in scene.clients if len(each.waits) == 2]
     return len(cut) == 1 and len(served) == 2, (
         "one of %d processes was killed; cut: %s; served before and after: %s"
-        % (scene.processes, names(cut), names(served)))
+        % (scene.processes, " and ".join(cut), " and ".join(served)))
 
 
-def many(play: Play) -> Verdict:
-    """Compare the models by memory and processor time.
+class Seen(NamedTuple):
 
-    The p99 is shown, and decides nothing: on a busy host it says more about
-    the host than about the server.
-    """
-    costs = measure(play, [model for model in ("threads", "processes",
-                                               "events")
-                           if model in play.models])
-    play.screen.say(
-        "%d clients are silent, then all of them ask. Memory: of the server, "
-        "for each client, in KiB (1,024 bytes). CPU/reply: processor time of "
-        "the server. p99: of 100 replies 99 came within this time." % MANY)
-    play.screen.draw(["%-10s%10s%10s%9s" % ("", "memory", "CPU/reply", "p99")]
-                     + ["%-10s%s" % pair for pair in costs.items()])
-    least = costs["events"]
-    return (all(cost.memory > 3 * least.memory and cost.cpu > least.cpu
-                for cost in costs.values() if cost is not least),
-            "10,000 silent clients would need: %s, of the %.2f GB here; the "
-            "processor time of a reply: %s" % (
-                ", ".join("%s %.2f GB" % (model, cost.memory * 1e-5)
-                          for model, cost in costs.items()),
-                field("/proc/meminfo", "MemTotal:") * 1e-9,
-                ", ".join("%s %.1f us" % (model, cost.cpu * 1e6)
-                          for model, cost in costs.items())))
+    """What a server did for busy clients, and for newcomers among them."""
+
+    first: float        # seconds: the newcomers' longest for a first reply
+    longest: float      # and the busy ones', for any
+    memory: float       # bytes for each busy client
+    waiting: str        # ">" if a newcomer still waited at the end
+
+
+def newcomers(play: Play, server: Server) -> Seen:
+    """Let hundreds of busy clients come, and three newcomers among them."""
+    memory, open_before = server.memory() or 0, server.descriptors() or 0
+    scene = Scene(play.screen, server, 3, max(play.stretch, 1), "newcomer")
+    with Clients(server.address, "-n", BUSY, "-c", 0, "-i", 0, "-q",
+                 "--json") as busy:
+        busy.go()
+        for number, client in enumerate(scene.clients):
+            for turn in range(4):
+                scene.at(0.2 + 0.2 * number + 0.3 * turn, client.say)
+        scene.run(1.8, overtime=0)
+        inside = max((server.descriptors() or 0) - open_before,
+                     len(server.family()) - 1, 1)
+        memory = (server.memory() or 0) - memory
+        longest = busy.stop()["wait_max_us"] or 0
+    return Seen(max(client.all_waits()[0] for client in scene.clients),
+                longest / 1e6, memory / inside, ">" * any(
+                    not client.waits for client in scene.clients))
+
+
+def death(play: Play) -> Verdict:
+    """Let newcomers come among hundreds of busy clients of each server."""
+    play.screen.say("%d clients connect and ask, again at each reply. Three "
+                    "newcomers come, and ask now and then." % BUSY)
+    seen: Dict[str, Seen] = {}
+    with own_server(play) as server:
+        seen["lesson's"] = newcomers(play, server)
+    for model in "threads", "processes", "pool", "events":
+        if model in play.models:
+            with play.server(model, "-q") as server:
+                seen[model] = newcomers(play, server)
+    play.screen.draw([
+        "%-10s%24s%22s%22s" % ("", "longest wait: newcomers", "the busy ones",
+                               "memory of 10,000"), *(
+            "%-10s%24s%22s%19s MB" % (
+                name, each.waiting + show_time(each.first), show_time(
+                    each.longest), "{:,.0f}".format(each.memory / 100))
+            for name, each in seen.items())])
+    least = seen["events"]
+    return (all(seen[name].longest > 3 * least.longest
+                for name in ("lesson's", "processes") if name in seen)
+            and seen["threads"].memory > 3 * least.memory,
+            "somebody waited %s; with events nobody more than %s; this host "
+            "has %s MB of memory" % (", ".join(
+                "%s with %s" % (show_time(max(each.first, each.longest)), name)
+                for name, each in seen.items() if name != "events"),
+                show_time(max(least.first, least.longest)), "{:,.0f}".format(
+                    field("/proc/meminfo", "MemTotal:") / 1e6)))
 
 
 def crowd(play: Play, model: str, blocked: bool) -> Verdict:
@@ -171,50 +192,35 @@ def crowd(play: Play, model: str, blocked: bool) -> Verdict:
         scene.at(1.8, one.leave)
         scene.at(2.4, four.leave)
         scene.run(2.6)
-    silent = [outcome(*pair)[0] for pair in ((one, two), (two, one))]
+    silent = outcomes(False, (one, two), (two, one))[0]
     shown, words = outcomes(blocked, (three, one), (four, two))
-    workers = (counted(scene.threads - 1, "worker") + " and "
-               if scene.threads else "")
-    return (shown and not any(silent) and had_threads(scene, 3),
-            "with %s%s, %s%s" % (
-                workers, counted(silent.count(False), "silent client"), words,
-                served_by(scene)))
+    return (shown and silent and had_threads(scene, 3),
+            "with 2 workers and 2 silent clients, %s%s"
+            % (words, served_by(scene)))
 
 
 def a_connection_pool(play: Play) -> Verdict:
     """Exchange messages in both ways, in turn, so that both have the same
     host."""
-    counts = [0, 0]
-    lent: Set[Connection] = set()
-
-    def dial() -> None:
-        with Connection(server.address, PATIENCE) as connection:
-            connection.echo(b"hello")
-
-    def borrow() -> None:
-        with pool.connection() as connection:
-            connection.echo(b"hello")
-            lent.add(connection)
-
-    seconds = 0.2 * play.stretch
+    made: List[List[Connection]] = [[], []]
+    seconds = 0.15 * play.stretch
     with play.server("threads", "-q") as server, ConnectionPool(
             server.address, timeout=PATIENCE) as pool:
         for turn in range(10):
             end = monotonic() + seconds
             while monotonic() < end:
-                (dial, borrow)[turn % 2]()
-                counts[turn % 2] += 1
-    dials = counts[0], len(lent)
-    bar = play.screen.width - 30
-    play.screen.draw(["%-10s%*s%12s%8s" % ("", bar, "", "exchanges/s",
-                                           "dials")] + [
-        "%-10s%s%12s%8s" % (name, play.screen.cells(
-            (REPLY * (bar * count // max(counts))).ljust(bar)),
-            "{:,.0f}".format(count / (5 * seconds)), "{:,}".format(dialled))
-        for name, count, dialled in zip(("dialled", "pool"), counts, dials)])
-    return counts[1] > counts[0] and dials[1] < dials[0], (
+                with (pool.connection() if turn % 2 else Connection(
+                        server.address, PATIENCE)) as connection:
+                    connection.echo(b"hello")
+                made[turn % 2].append(connection)
+    dials = len(made[0]), len(set(made[1]))
+    play.screen.draw(["%-10s%14s%14s" % ("", "exchanges/s", "dials")] + [
+        "%-10s%14s%14s" % (name, "{:,.0f}".format(len(each) / (5 * seconds)),
+                           "{:,}".format(count))
+        for name, each, count in zip(("dialled", "pool"), made, dials)])
+    return len(made[1]) > len(made[0]) and dials[1] < dials[0], (
         "with the pool, {:.1f} times as many exchanges a second; dials: {:,} "
-        "instead of {:,}".format(counts[1] / counts[0], *reversed(dials)))
+        "instead of {:,}".format(len(made[1]) / len(made[0]), *dials[::-1]))
 
 
 def slow(play: Play, model: str) -> float:
@@ -233,10 +239,9 @@ def one_for_all(play: Play) -> Verdict:
     shown, words = outcomes(False, (two, one), (three, one))
     threaded, looped = slow(play, "threads"), slow(play, "events")
     return (shown and had_threads(scene, 1) and looped > 1.5 * threaded > 0,
-            "%s%s; with a delay before each reply the longest wait was %s "
-            "with threads, and %s with events" % (
-                words, served_by(scene), show_time(threaded),
-                show_time(looped)))
+            "%s%s; with a delay the longest wait was %s with threads, and %s "
+            "with events" % (words, served_by(scene), show_time(threaded),
+                             show_time(looped)))
 
 
 def flood(server: Server) -> Tuple[int, int]:
@@ -268,36 +273,34 @@ def flood(server: Server) -> Tuple[int, int]:
 
 
 def parts(play: Play) -> Verdict:
-    play.screen.say("$ python3 scripts/lesson.py --serve")
-    play.screen.say("A client sends 3,000 times the letter a, and hello after "
-                    "the first reply. The server reads at most 1,024 bytes at "
-                    "a time.")
-    with Server("", program=OWN_SERVER) as server:
+    with own_server(play) as server:
         with socket.create_connection(server.address, PATIENCE) as conn:
             conn.send(b"a" * 3000)
             first = conn.recv(1024)
             conn.send(b"hello")
-            second = conn.recv(1024)
+            second = conn.recv(5).decode()
         for _ in range(5):      # some interrupts meet no send()
             own = flood(server)
             if own[1] < own[0]:
                 break
     with play.server("threads") as server:
         ours = flood(server)
-    play.screen.say("A client sends and reads nothing, so that the server "
-                    "waits in send(). The server is suspended and continued, "
-                    "as by Ctrl-Z and fg. Then the client reads:")
-    play.screen.draw(["%-10s%10s%10s%8s" % ("", "sent", "came back", "lost")]
-                     + ["%-10s%10s%10s%8s" % (name, *map(
+    play.screen.draw(
+        ["sent:         3,000 a     after a reply: hello",
+         "should come:  3,000 A     then: HELLO",
+         "came:         {:,} A     then: {}".format(len(first), second)])
+    play.screen.say("Next, a client sends and reads nothing, so that the "
+                    "server waits in send(). The server is suspended and "
+                    "continued, as by Ctrl-Z and fg. Then the client reads:")
+    play.screen.draw(["%-10s%14s%14s%14s" % ("", "sent", "came back", "lost")]
+                     + ["%-10s%14s%14s%14s" % (name, *map(
                          "{:,}".format, (sent, came, sent - came)))
                         for name, (sent, came) in (("lesson's", own),
                                                    ("threads", ours))])
-    return (len(first) < 3000 and second != b"HELLO" and own[1] < own[0]
-            and ours[1] == ours[0],
-            "recv(1024) returned {:,} of 3,000 bytes, and {!r}... as the "
-            "reply to hello; the lesson's server lost {:,} bytes, --model "
-            "threads lost {:,}".format(len(first), second[:5].decode(),
-                                       own[0] - own[1], ours[0] - ours[1]))
+    return (second != "HELLO" and own[1] < own[0] and ours[1] == ours[0],
+            "recv(1024) returned {:,} of 3,000 bytes; the lesson's server "
+            "lost {:,} bytes, --model threads {:,}".format(
+                len(first), own[0] - own[1], ours[0] - ours[1]))
 
 
 class Act(NamedTuple):
@@ -308,8 +311,8 @@ class Act(NamedTuple):
     claim: str
     perform: Callable[[Play], Verdict]
     models: Sequence[str]
-    descriptors: int = 16
-    proc: bool = False
+    descriptors: int = 64
+    proc: bool = False      # whether it needs /proc
 
 
 ACTS = [
@@ -321,14 +324,13 @@ ACTS = [
     Act("processes", "With a process for each client it is the same, and the "
         "end of a process is the end of one connection only.",
         a_process_each, ["processes"], proc=True),
-    Act("many", "A thread or a process for each client costs memory while the "
-        "client is silent, and processor time when it asks. One thread that "
-        "serves all costs less of both.",
-        many, ["threads", "events"], 2 * MANY + SPARE, proc=True),
+    Act("many", "When hundreds of clients come and stay busy, a thread or a "
+        "process for each costs memory, and falls into apparent death: "
+        "somebody waits for seconds. One thread serves all in turn.",
+        death, ["threads", "events"], 3 * BUSY, proc=True),
     Act("pinned", "A pool of workers bounds what threads cost, and has a "
-        "ceiling: when each worker has a client, the next one waits until one "
-        "leaves.",
-        lambda play: crowd(play, "pinned", True), ["pinned"]),
+        "ceiling: when each worker has a client, the next waits until one "
+        "leaves.", lambda play: crowd(play, "pinned", True), ["pinned"]),
     Act("pool", "A worker of a pool need not stay with a client that is "
         "silent. Then two workers serve more than two clients.",
         lambda play: crowd(play, "pool", False), ["pool"]),
@@ -349,105 +351,61 @@ SHOWN, NOT_SHOWN, LEFT_OUT = "Shown", "Not shown on this host", "Left out"
 COLOURS = {SHOWN: GREEN, NOT_SHOWN: RED, LEFT_OUT: RED}
 
 
-def hindrance(act: Act, models: Sequence[str], descriptors: float) -> str:
-    """Return why this host cannot play an act; "" if nothing is known."""
-    for model in act.models:
-        if model not in models:
-            return ("this system has no model %s%s" % (model, ", since it has "
-                    "no fork()" if model == "processes" else ""))
-    if act.descriptors > descriptors:
-        return ("%d descriptors are needed, %g allowed (ulimit -Hn)"
-                % (act.descriptors, descriptors))
-    if act.proc and not os.path.isdir("/proc/self/task"):
-        return "this system has no /proc that tells what a process needs"
-    return ""
-
-
-def attempt(act: Act, play: Play, descriptors: float) -> Tuple[str, str]:
+def attempt(act: Act, play: Play) -> Tuple[str, str]:
     """Play an act, if that is possible; return how it ended, and why."""
-    reason = hindrance(act, play.models, descriptors)
-    if reason:
-        return LEFT_OUT, reason
+    if not set(act.models) <= set(play.models):
+        return LEFT_OUT, "this system has no model " + act.models[-1]
+    if allow_descriptors(act.descriptors) < act.descriptors:
+        return LEFT_OUT, "%d descriptors are needed" % act.descriptors
+    if act.proc and not os.path.isdir("/proc/self/task"):
+        return LEFT_OUT, "this system has no /proc that tells of processes"
     try:
         shown, words = act.perform(play)
         return SHOWN if shown else NOT_SHOWN, words
     except BrokenPipeError:     # nobody reads what is printed
         raise
     except (Failure, OSError) as error:
-        few = getattr(error, "errno", 0) in (errno.EMFILE, errno.ENFILE)
-        return LEFT_OUT if few else NOT_SHOWN, str(error)
+        return NOT_SHOWN, str(error)
 
 
-def named_act(text: str) -> Act:
-    """An argparse type: an act by its number or its name."""
-    for number, found in enumerate(ACTS, 1):
-        if text in (str(number), found.name):
-            return found
-    raise argparse.ArgumentTypeError("there is no act %r; there are 1 to %d: "
-                                     "%s" % (text, len(ACTS), ", ".join(
-                                         found.name for found in ACTS)))
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("acts", metavar="ACT", nargs="*", type=named_act,
-        help="its number or its name, see --list (default: all)")
-    add("--list", action="store_true", help="list the acts and their claims")
-    add("--plain", action="store_true", help="no colours, and draw each "
-        "picture once, as in a pipe")
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run the program; return its exit status."""
+    names = {name: act for number, act in enumerate(ACTS, 1)
+             for name in (str(number), act.name)}
+    arguments = parser(HELP)
+    add = arguments.add_argument
+    add("acts", metavar="ACT", nargs="*", help="1 to %d, or: %s (default: all)"
+        % (len(ACTS), ", ".join(act.name for act in ACTS)))
     add("--stretch", type=above_zero(100), default=1.0, metavar="FACTOR",
         help="multiply all times by this: 3 on a slow host (default "
         "%(default)g)")
-    add("--serve", type=int, nargs="?", const=0, metavar="PORT",
-        help="be the lesson's own server, which act 9 tries; by default on a "
-        "free port")
-    return parser
+    add("--serve", type=above_zero(65535, int), nargs="?", const=0,
+        metavar="PORT", help="be the lesson's own server, which acts 4 and 9 "
+        "try; by default on a free port")
+    args = arguments.parse_args(argv)
+    for name in args.acts:
+        if name not in names:
+            arguments.error("there is no act %r" % name)
+    if args.serve is not None:
+        serve(args.serve)
+    return run([names[name] for name in args.acts] or ACTS, Screen(),
+               args.stretch)
 
 
-def announce(screen: Screen, act: Act) -> None:
-    print()
-    screen.say(act.claim, "%d %s:" % (ACTS.index(act) + 1, act.name), BOLD)
-
-
-def run(args: argparse.Namespace, screen: Screen) -> int:
+def run(acts: Sequence[Act], screen: Screen, stretch: float) -> int:
     """Play the acts; return the exit status."""
     if screen.live:
         signal.signal(signal.SIGCONT, screen.begin)
-    descriptors = raise_descriptor_limit()
-    play = Play(screen, list(ask_models()), args.stretch)
+    play = Play(screen, list(ask_models()), stretch)
     screen.say(legend(screen))
     ends: Dict[str, int] = dict.fromkeys(COLOURS, 0)
-    for act in args.acts or ACTS:
-        announce(screen, act)
-        how, words = attempt(act, play, descriptors)
+    for act in acts:
+        print()
+        screen.say(act.claim, "%d %s:" % (ACTS.index(act) + 1, act.name), BOLD)
+        how, words = attempt(act, play)
         screen.say(words, how + ":", COLOURS[how])
         ends[how] += 1
     print()
     screen.say(", ".join("%d %s" % (count, how.lower())
                          for how, count in ends.items()))
     return 1 if ends[NOT_SHOWN] else 0
-
-
-def main(argv: Optional[List[str]] = None) -> int:
-    """Run the program; return its exit status."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    screen = Screen(args.plain)
-    if args.serve is not None:
-        if args.acts:
-            parser.error("--serve plays no act")
-        try:
-            serve(args.serve)
-        except OverflowError as error:
-            parser.error(str(error))
-    if args.list:
-        for act in args.acts or ACTS:
-            announce(screen, act)
-        return 0
-    if screen.width < NARROWEST:
-        parser.error("the terminal has %d columns, and %d are needed"
-                     % (screen.width, NARROWEST))
-    return run(args, screen)

@@ -1,12 +1,7 @@
 """Write one file that is the server and the client: echoserver.pyz
 
-    python3 echoserver.pyz [port] [options]                 the server
-    python3 echoserver.pyz client [host] [port] [options]   the client
-
 Python runs a zip file that has a __main__.py, so the file is copied to a host
-and that is all.  It works as a place to import from, too:
-
-    PYTHONPATH=echoserver.pyz python3 -m echoserver.client
+and that is all.
 
 The same sources give the same bytes on every host and Python, so that two
 copies can be compared by their checksums.  Therefore names are sorted, times
@@ -17,20 +12,32 @@ depends on the zlib that is at hand.
 import sys
 
 if __name__ == "__main__":
-    from lab.program import run as run_program
+    try:
+        from lab.program import run as run_program
+    except ImportError:
+        sys.exit("no lab here: drop -I and PYTHONSAFEPATH, or take the .pyz")
     sys.exit(run_program("make_pyz"))
 
-import argparse
 import contextlib
 import errno
+import glob
 import hashlib
 import io
 import os
+import tempfile
 import zipfile
 from typing import Iterator, List, Optional, Tuple
 
+from lab.arguments import parser
+
 __all__ = ["build", "main"]
 
+HELP = """\
+How does the package get to a host that reaches no registry?  As one file:
+
+    python3 echoserver.pyz [client] [options]
+
+The same sources give the same bytes; their SHA-256 is printed."""
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 SHEBANG = b"#!/usr/bin/env python3\n"
@@ -40,17 +47,14 @@ UNIX = 3                        # the system whose permissions are meant
 PERMISSIONS = 0o100644 << 16
 
 MAIN = b'''\
-"""echoserver in one file: the server, or with the word client the client."""
-
-import os
-import sys
-
+import os, sys
+if sys.version_info < (3, 6):
+    sys.exit("echoserver needs Python 3.6 or newer")
 if sys.argv[1:2] == ["client"]:
     from echoserver.client.__main__ import main
     sys.argv[:2] = [os.path.basename(sys.argv[0]) + " client"]
 else:
     from echoserver.__main__ import main
-
 if __name__ == "__main__":
     sys.exit(main())
 '''
@@ -59,14 +63,12 @@ if __name__ == "__main__":
 def contents() -> Iterator[Tuple[str, bytes]]:
     """Yield what the file is made of: (name in it, bytes), in order."""
     yield "__main__.py", MAIN
-    for folder, folders, names in os.walk(os.path.join(ROOT, "echoserver")):
-        folders.sort()
-        for name in sorted(names):
-            if name.endswith(".py") or name == "py.typed":
-                path = os.path.join(folder, name)
-                with open(path, "rb") as source:
-                    yield (os.path.relpath(path, ROOT).replace(os.sep, "/"),
-                           source.read())
+    for path in sorted(glob.glob(os.path.join(
+            glob.escape(ROOT), "echoserver", "**"), recursive=True)):
+        if path.endswith((".py", "py.typed")):
+            with open(path, "rb") as source:
+                yield (os.path.relpath(path, ROOT).replace(os.sep, "/"),
+                       source.read())
 
 
 def build() -> bytes:
@@ -82,33 +84,42 @@ def build() -> bytes:
     return archive.getvalue()
 
 
-def main(argv: Optional[List[str]] = None) -> int:
-    """Run the program; return its exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", metavar="FILE",
-                        default="echoserver.pyz",
-                        help="where to write it (default %(default)s)")
-    args = parser.parse_args(argv)
-    data = build()
-    path = os.path.realpath(args.output)
-    new = path + ".new"
+def replace(path: str, data: bytes) -> str:
+    """Put a file in the place of another, in one step, since a server may be
+    running from that; return the SHA-256 of what lies there.
+
+    The new file has a name that nobody knows before: in a folder that others
+    can write to, a known one may be their link, or their file.
+    """
+    # os.replace() would put the file in the place of a device, too
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    number, new = tempfile.mkstemp(dir=os.path.dirname(path))
     try:
-        # os.replace() would put the file in the place of a device, too
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        # in one step, since a server may be running from the old one
-        with open(new, "wb") as output:
+        with open(number, "wb") as output:
             output.write(data)
         os.chmod(new, 0o755)
         os.replace(new, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(new)
+        raise
+    with open(path, "rb") as written:
+        return hashlib.sha256(written.read()).hexdigest()
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run the program; return its exit status."""
+    arguments = parser(HELP)
+    arguments.add_argument("-o", "--output", default="echoserver.pyz",
+                           help="the file (default %(default)s)")
+    args = arguments.parse_args(argv)
+    try:
+        checksum = replace(os.path.realpath(args.output), build())
     except OSError as error:
         print("cannot write %s: %s" % (args.output, error.strerror),
               file=sys.stderr)
-        with contextlib.suppress(OSError):
-            os.remove(new)
         return 1
     # as sha256sum writes it, and can check it
-    print("%s  %s" % (hashlib.sha256(data).hexdigest(), args.output))
+    print("%s  %s" % (checksum, args.output))
     return 0

@@ -3,83 +3,51 @@
     python3 scripts/rolling.py --restarts 20
 
 Starts HAProxy and two servers of this folder on free ports of the loopback
-interface.  Clients connect through HAProxy, exchange a message, verify the
-reply, close, and come again; they retry a refused connection and nothing
-else.  Meanwhile one server after the other is stopped with SIGTERM, started
-again, and waited for until HAProxy finds it healthy.
-
-The exit status is 0 if no exchange failed, 1 if one did, 77 if there is no
-HAProxy to run, 130 after Ctrl-C.
+interface.  Client programs connect through HAProxy, exchange a message, verify
+the reply, close, and come again.  Meanwhile one server after the other is
+stopped with SIGTERM, started again, and waited for until HAProxy finds it
+healthy.
 """
 
 import sys
 
 if __name__ == "__main__":
-    from lab.program import run as run_program
+    try:
+        from lab.program import run as run_program
+    except ImportError:
+        sys.exit("no lab here: drop -I and PYTHONSAFEPATH, or take the .pyz")
     sys.exit(run_program("rolling"))
 
-import argparse
 import contextlib
 import os
 import random
+import re
 import shutil
 import socket
+import string
 import subprocess
 import tempfile
 from time import monotonic, sleep
 from typing import Any, Dict, List, Optional, Set
 
-from lab.arguments import above_zero
-from lab.beside import Beside
-from lab.load import Kind
-from lab.server import Failure, Server, ask_models
-from lab.tally import Tally, judge_retrying
+from lab.arguments import above_zero, parser
+from lab.clients import PATIENCE, Clients
+from lab.server import ROOT, Failure, Server, ask_models
 
-__all__ = ["CONFIGURATION", "main"]
+__all__ = ["main"]
 
-SKIPPED = 77            # what test suites take for "could not be run"
-HEALTH_TIMEOUT = 20.0   # seconds for HAProxy to find both servers healthy
+HELP = """\
+Do clients lose a request when servers are restarted behind HAProxy?
 
-# The README shows it; what is in braces differs from host to host.
-CONFIGURATION = """\
-global
-    stats socket {folder}/haproxy.sock level user
-
-defaults
-    mode tcp
-    timeout connect 5s
-    timeout client 10m
-    timeout server 10m
-    timeout check 2s
-    # A server that is going away refuses at once, and has lost nothing:
-    # try again, and at once with the other one.
-    retries 3
-    option redispatch 1
-
-frontend echo
-    bind {frontend}
-    default_backend echoservers
-
-backend echoservers
-    balance roundrobin
-    option tcp-check
-    tcp-check send ping
-    tcp-check expect string PING
-    # No on-marked-down shutdown-sessions: a server that is draining still
-    # owes replies.
-    default-server check inter 1s fastinter 100ms fall 2 rise 2
-    server one {one}
-    server two {two}
-"""
-
-CLIENTS = [(Kind("once", 1, 4096, 0.01, messages=1, again=True), 8),
-           (Kind("bulk", 64 << 10, 1 << 20, 0.05, messages=1, again=True), 2)]
+The exit status is 1 if an exchange failed (a refused connection counts, too),
+77 if there is no HAProxy to run, 130 after Ctrl-C."""
 
 
-def find_haproxy() -> Optional[str]:
-    """Return its path; /usr/sbin is not in every user's PATH."""
-    path = os.environ.get("PATH", os.defpath)
-    return shutil.which("haproxy", path=path + os.pathsep + "/usr/sbin")
+CONFIGURATION = os.path.join(ROOT, "scripts", "lab", "haproxy.cfg")
+
+# Each message has a connection of its own.
+LOADS = ("-n", 8, "-i", 0.01, "-s", 999), ("-n", 2, "-i", 0.05, "-s", 500000)
+ALL = "-c", 0, "--reconnect", "-W", PATIENCE, "--json", "-q"
 
 
 def free_ports(count: int) -> List[int]:
@@ -100,15 +68,15 @@ class Balancer:
 
     """HAProxy in front of two servers' ports."""
 
-    def __init__(self, program: str, frontend: int, one: int,
-                 two: int) -> None:
+    def __init__(self, program: str, *ports: int) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="rolling-")
-        self.address = "127.0.0.1", frontend
+        self.address = "127.0.0.1", ports[0]
         path = os.path.join(self._folder.name, "haproxy.cfg")
-        with open(path, "w") as file:
-            file.write(CONFIGURATION.format(
-                folder=self._folder.name, frontend="127.0.0.1:%d" % frontend,
-                one="127.0.0.1:%d" % one, two="127.0.0.1:%d" % two))
+        with open(CONFIGURATION) as template, open(path, "w") as file:
+            file.write(string.Template(template.read()).substitute(
+                dict(zip(("frontend", "one", "two"), (
+                    "127.0.0.1:%d" % port for port in ports))),
+                folder=self._folder.name))
         self.process = subprocess.Popen(
             [program, "-db", "-q", "-f", path], stdin=subprocess.DEVNULL)
 
@@ -120,31 +88,21 @@ class Balancer:
         self.process.wait()
         self._folder.cleanup()
 
-    def states(self) -> Dict[str, str]:
-        """Return what HAProxy makes of each server: "UP", "DOWN", ..."""
-        with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(5)
-            s.connect(os.path.join(self._folder.name, "haproxy.sock"))
-            s.sendall(b"show stat\n")
-            text = b"".join(iter(lambda: s.recv(65536), b"")).decode()
-        head, *rows = [line.split(",") for line in text.splitlines() if line]
-        names, states = head.index("svname"), head.index("status")
-        return {row[names]: row[states] for row in rows}
-
     def wait_healthy(self) -> None:
-        """Wait until both servers are up."""
-        end = monotonic() + HEALTH_TIMEOUT
-        while monotonic() < end:
-            try:
-                states = self.states()
-                if states.get("one") == states.get("two") == "UP":
+        """Wait until HAProxy finds both servers up."""
+        end = monotonic() + 20
+        while monotonic() < end and self.process.poll() is None:
+            with contextlib.suppress(OSError), \
+                    socket.socket(socket.AF_UNIX) as s:    # it is starting
+                s.settimeout(5)
+                s.connect(os.path.join(self._folder.name, "haproxy.sock"))
+                s.sendall(b"show stat\n")
+                text = b"".join(iter(lambda: s.recv(65536), b""))
+                if len(re.findall(b"echoservers,(?:one|two),.*,UP,",
+                                  text)) > 1:
                     return
-            except OSError:
-                pass  # it is starting
-            if self.process.poll() is not None:
-                raise Failure("HAProxy did not start")
             sleep(0.05)
-        raise Failure("HAProxy has not found both servers healthy")
+        raise Failure("HAProxy has ended, or does not find both servers up")
 
 
 class Rolling:
@@ -153,85 +111,85 @@ class Rolling:
 
     def __init__(self, model: str) -> None:
         self.model = model
-        self.tally = Tally()
         self.restarts, self.longest = 0, 0.0
         self.servers: List[Server] = []
+        self.figures: List[Dict[str, Any]] = []
+        self.problems: List[str] = []
 
     def run(self, program: str, restarts: int, seconds: float) -> None:
         """Start everything, and restart the servers under load."""
         frontend, *ports = free_ports(3)
-        try:
+        with contextlib.ExitStack() as stack:
             for port in ports:
                 self.servers.append(Server(self.model, port=port))
-            with Balancer(program, frontend, *ports) as balancer:
-                balancer.wait_healthy()
-                with Beside(balancer.address, CLIENTS,
-                            judge=judge_retrying) as beside:
-                    self.roll(balancer, restarts, seconds)
-                    self.tally.add(beside.finish())
-        finally:
-            for server in self.servers:
-                server.close()
+                stack.callback(lambda which: self.servers[which].close(),
+                               len(self.servers) - 1)
+            balancer = stack.enter_context(Balancer(program, frontend, *ports))
+            balancer.wait_healthy()
+            loads = [stack.enter_context(Clients(
+                balancer.address, *ALL, *load)).go() for load in LOADS]
+            self.roll(balancer, restarts, seconds)
+            self.figures = [load.stop() for load in loads]
+        self.problems += ["%d failed, the first: %s" % (
+            sum(each["failures"].values()), each["first_failure"])
+            for each in self.figures if each["failures"]]
 
     def roll(self, balancer: Balancer, restarts: int, seconds: float) -> None:
         """Restart one server after the other, evenly over the time."""
         began = monotonic()
-        while self.restarts < restarts:
-            due = began + seconds * self.restarts / restarts
+        for number in range(restarts):
+            due = began + seconds * number / restarts
             sleep(max(due - monotonic(), 0.2))
             started = monotonic()
-            self.restart(self.restarts % 2)
+            old = self.servers[number % 2]
+            old.stop()
+            status, log = old.wait(), old.log()
+            if status or "Traceback" in log:
+                self.problems.append("a server ended with status %d: %s"
+                                     % (status, log[-2000:]))
+            old.close()
+            self.servers[number % 2] = Server(self.model, port=old.address[1])
             balancer.wait_healthy()
+            self.restarts += 1
             self.longest = max(self.longest, monotonic() - started)
 
-    def restart(self, which: int) -> None:
-        """Stop a server, see how it ended, and start the next on its port."""
-        old = self.servers[which]
-        old.stop()
-        status, log = old.wait(), old.log()
-        if status or "Traceback" in log:
-            self.tally.problems.append("a server ended with status %d: %s"
-                                       % (status, log[-2000:]))
-        old.close()
-        self.servers[which] = Server(self.model, port=old.address[1])
-        self.restarts += 1
-
     def __str__(self) -> str:
+        def total(name: str) -> int:
+            return sum(figures[name] for figures in self.figures)
+        waits = [figures["wait_max_us"] or 0 for figures in self.figures]
         lines = ["%-28s%10s" % pair for pair in [
             ("restarts", self.restarts),
-            ("exchanges", self.tally.replies),
-            ("failed", len(self.tally.problems)),
-            ("refused and tried again", self.tally.ends["refused"]),
-            ("longest wait, ms", "%.1f" % (self.tally.stall * 1e3)),
+            ("exchanges", total("replies_verified")),
+            ("failed", total("messages_lost") + total("replies_wrong")
+             + total("messages_unsent")),
+            ("longest wait, ms", "%.1f" % (max(waits, default=0) / 1e3)),
             ("longest restart, s", "%.2f" % self.longest)]]
-        return "\n".join(lines + ["! " + problem
-                                  for problem in self.tally.problems[:10]])
+        return "\n! ".join(["\n".join(lines), *self.problems[:10]])
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the program; return its exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--restarts", default=20,
-                        type=above_zero(10**6, int),
-                        help="of both servers together (default "
-                        "%(default)d)")
-    parser.add_argument("--seconds", type=above_zero(10**6), default=60.0,
-                        help="over which they are spread, if restarts are "
-                        "quick enough (default %(default)g)")
-    parser.add_argument("--model", choices=list(ask_models()),
-                        default="threads", help="(default %(default)s)")
-    args = parser.parse_args(argv)
-    program = find_haproxy()
+    arguments = parser(HELP)
+    add = arguments.add_argument
+    add("--restarts", type=above_zero(10**6, int), default=20,
+        help="of both servers together (default %(default)d)")
+    add("--seconds", type=above_zero(10**6), default=60.0,
+        help="over which they are spread, if restarts are quick enough "
+        "(default %(default)g)")
+    add("--model", choices=list(ask_models()), default="threads",
+        help="(default %(default)s)")
+    args = arguments.parse_args(argv)
+    # /usr/sbin is not in every user's PATH
+    program = shutil.which("haproxy", path=os.pathsep.join(
+        [os.environ.get("PATH", os.defpath), "/usr/sbin"]))
     if program is None:
         print("SKIPPED: there is no haproxy on this host")
-        return SKIPPED
+        return 77      # what test suites take for "could not be run"
     rolling = Rolling(args.model)
     try:
         rolling.run(program, args.restarts, args.seconds)
     except (Failure, OSError) as error:
-        rolling.tally.problems.append(str(error))
+        rolling.problems.append(str(error))
     finally:
         print(rolling)
-    return 1 if rolling.tally.problems else 0
+    return 1 if rolling.problems else 0

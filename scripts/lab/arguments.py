@@ -3,7 +3,14 @@
 import argparse
 from typing import Any, Callable
 
-__all__ = ["above_zero"]
+__all__ = ["above_zero", "parser"]
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser whose help shows a text as it is."""
+    return argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def above_zero(most: float,

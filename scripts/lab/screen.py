@@ -1,7 +1,7 @@
 """Standard output, be it a terminal or not.
 
 On a terminal there are colours, and rows are drawn again while they change.
-In a pipe, or if so wanted, there is neither: rows are printed once, when they
+In a pipe there is neither: rows are printed once, when they
 are complete.  What rows are made of is ASCII, and is replaced by better
 characters where the user's locale and the encoding have them.
 """
@@ -13,14 +13,15 @@ import sys
 import textwrap
 from typing import Any, List
 
-__all__ = ["ABSENT", "BOLD", "CUT", "GREEN", "RED", "REPLY", "SILENT",
-           "Screen", "WAITING"]
+__all__ = ["ABSENT", "BOLD", "CUT", "GREEN", "QUEUED", "RED", "REPLY",
+           "SILENT", "Screen", "WAITING"]
 
 # What a client does in a part of its row.
-ABSENT, SILENT, WAITING, REPLY, CUT = " .-#x"
+ABSENT, SILENT, QUEUED, WAITING, REPLY, CUT = " .:-#x"
 
-BETTER = {SILENT: "\u00b7", WAITING: "\u2591", REPLY: "\u2588", CUT: "\u00d7"}
-COLOURS = {SILENT: "2", WAITING: "33", REPLY: "32", CUT: "31"}
+BETTER = {SILENT: "\u00b7", QUEUED: "\u2591", WAITING: "\u2592",
+          REPLY: "\u2588", CUT: "\u00d7"}
+COLOURS = {SILENT: "2", QUEUED: "31", WAITING: "33", REPLY: "32", CUT: "31"}
 BOLD, GREEN, RED = "1", "1;32", "1;31"
 
 WIDEST = 80
@@ -34,11 +35,11 @@ class Screen:
     they change.
     """
 
-    def __init__(self, plain: bool = False) -> None:
+    def __init__(self) -> None:
         self.width = min(shutil.get_terminal_size().columns, WIDEST)
         # None was closed before the program began.
         self.live = (sys.stdout is not None and sys.stdout.isatty()
-                     and not plain and os.environ.get("TERM") != "dumb")
+                     and os.environ.get("TERM") != "dumb")
         self._better = BETTER if has_better() else {}
         self._drawn = 0     # rows that the next ones are drawn over
 

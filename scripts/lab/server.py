@@ -7,24 +7,20 @@ its processes together; where there is none, it is None.
 
 import contextlib
 import glob
-import json
-import math
 import os
 import re
+import resource
+import select
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
-import threading
 from typing import Any, Dict, List, Optional, Tuple
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore
-
-__all__ = ["Failure", "Server", "ask_models", "can_limit",
-           "field", "raise_descriptor_limit"]
+__all__ = ["Failure", "ROOT", "START_TIMEOUT", "Server", "ask_models",
+           "field", "read"]
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
@@ -32,13 +28,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
 # Seconds in which a server listens, and in which one that was stopped ends.
 START_TIMEOUT, STOP_TIMEOUT = 30.0, 15.0
 
-ASK_MODELS = """\
-import json
-from echoserver.server.models import MODELS
-print(json.dumps({name: {"pool_size": getattr(model, "pool_size", 0),
-                         "descriptors": model.descriptors}
-                  for name, model in MODELS.items()}))
-"""
+sys.path.insert(1, ROOT)
+from echoserver.server.models import MODELS     # noqa: E402
 
 
 class Failure(Exception):
@@ -52,29 +43,9 @@ def ask_models() -> Dict[str, Dict[str, int]]:
     Of each: its pool_size, 0 if it has no fixed number of workers, and the
     descriptors that it needs for a connection.
     """
-    answer = subprocess.check_output([sys.executable, "-c", ASK_MODELS],
-                                     cwd=ROOT)
-    models: Dict[str, Dict[str, int]] = json.loads(answer.decode())
-    return models
-
-
-def raise_descriptor_limit() -> float:
-    """Allow as many descriptors as may be, here and in what is started.
-
-    Return how many that is.
-    """
-    if resource is None:
-        return math.inf
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with contextlib.suppress(OSError, ValueError):  # macOS: unlimited
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return math.inf if soft == resource.RLIM_INFINITY else soft
-
-
-def can_limit() -> bool:
-    """Whether Server.limit() can do it: on Linux."""
-    return hasattr(resource, "prlimit")
+    return {name: {"pool_size": getattr(model, "pool_size", 0),
+                   "descriptors": model.descriptors}
+            for name, model in MODELS.items()}
 
 
 class Server:
@@ -94,27 +65,20 @@ class Server:
             [sys.executable, *command, str(port), "--model", model, *options],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=self._log)
+        self.pid = self._process.pid
         try:
-            self.pid = self._process.pid
-            self.address = self._wait_ready()
+            out = self._process.stdout
+            assert out
+            ready = select.select([out], [], [], START_TIMEOUT)[0]
+            found = ready and re.search(r" on (\S+) port (\d+)",
+                                        out.readline().decode())
+            if not found:
+                raise Failure("the server did not start: " + self.log())
+            self.address = found.group(1), int(found.group(2))
         except BaseException:   # Ctrl-C, too
             self._process.kill()
             self.close()
             raise
-
-    def _wait_ready(self) -> Tuple[str, int]:
-        """Return the address at which it has begun to listen."""
-        timer = threading.Timer(START_TIMEOUT, self._process.kill)
-        timer.daemon = True
-        try:
-            timer.start()
-            ready = self._process.stdout.readline().decode()  # type: ignore
-        finally:
-            timer.cancel()
-        found = re.search(r" on (\S+) port (\d+)", ready)
-        if not found:
-            raise Failure("the server did not start: " + self.log())
-        return found.group(1), int(found.group(2))
 
     def __enter__(self) -> "Server":
         return self
@@ -128,8 +92,7 @@ class Server:
         with contextlib.suppress(Failure):
             self.wait()
         self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()  # type: ignore
+        self._process.communicate()
         self._log.close()
 
     def stop(self) -> None:
@@ -161,12 +124,11 @@ class Server:
 
     # What it uses.
 
-    def limit(self, name: str, soft: Optional[int] = None) -> int:
-        """Return what RLIMIT_name was for it, and set it if so wanted."""
+    def limit(self, name: str, soft: int) -> int:
+        """Set RLIMIT_name for it, on Linux; return what that was."""
         which = getattr(resource, "RLIMIT_" + name)
         before, hard = resource.prlimit(self.pid, which)
-        if soft is not None:
-            resource.prlimit(self.pid, which, (soft, hard))
+        resource.prlimit(self.pid, which, (soft, hard))
         return before
 
     def family(self) -> List[int]:
@@ -182,14 +144,20 @@ class Server:
         return len(glob.glob("/proc/%d/fd/*" % self.pid)) or None
 
     def cpu(self) -> Optional[float]:
-        """Return the seconds of processor time used so far.
+        """Return the seconds of processor time used so far, by its ended
+        children, too.
 
-        By thread, in nanoseconds: /proc/PID/stat counts in hundredths of a
-        second, rounded down, which of many children would lose the most.
+        Of those that live in nanoseconds: /proc/PID/stat counts in hundredths
+        of a second, rounded down, which of many children would lose the most.
         """
-        used = sum(int(read(path).split()[0] or 0) for pid in self.family()
-                   for path in glob.glob("/proc/%d/task/*/schedstat" % pid))
-        return used / 1e9 or None
+        stat = read("/proc/%d/stat" % self.pid).rpartition(")")[2].split()
+        if not stat:
+            return None
+        living = sum(int((read(path).split() or ["0"])[0])
+                     for pid in self.family()[1:]
+                     for path in glob.glob("/proc/%d/task/*/schedstat" % pid))
+        return (sum(map(int, stat[11:15])) / os.sysconf("SC_CLK_TCK")
+                + living / 1e9)
 
     def memory(self) -> Optional[int]:
         """Return the resident bytes: those of the process that listens, and
@@ -198,6 +166,30 @@ class Server:
         for pid in self.family()[1:]:
             used += field("/proc/%d/smaps_rollup" % pid, "Private_")
         return used or None
+
+    def threads(self) -> int:
+        """Return how many threads it has, its children's too; 0 if that
+        cannot be told."""
+        return sum(len(glob.glob("/proc/%d/task/*" % pid))
+                   for pid in self.family())
+
+    def has_accepted(self, client: socket.socket) -> Optional[bool]:
+        """Whether it has accepted the connection of a client, or None if the
+        system does not tell: sock_diag(7) of Linux does.  A connection that
+        waits in the backlog has no inode yet."""
+        host, port = (socket.inet_aton(self.address[0]),
+                      client.getsockname()[1])
+        with contextlib.suppress(OSError, AttributeError):
+            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as s:
+                s.send(struct.pack("=IHHIIBBHi", 72, 20, 1, 0, 0, 2, 6, 0, -1)
+                       + struct.pack("!HH16s16s", self.address[1], port,
+                                     host, host)
+                       + struct.pack("=Iii", 0, -1, -1))
+                answer = s.recv(4096)
+            # state 10 is that of the listener: there is no connection yet
+            return (len(answer) > 88 and answer[17] != 10
+                    and answer[84:88] != b"\0" * 4)
+        return None
 
     def address_space(self) -> int:
         return field("/proc/%d/status" % self.pid, "VmSize:")

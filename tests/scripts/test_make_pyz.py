@@ -1,21 +1,13 @@
 """scripts/make_pyz.py: what it replaces, and what not."""
 
-import contextlib
-import io
+import hashlib
 import os
 import stat
-import sys
+import subprocess
 import tempfile
 import unittest
 
-from tests.support import ROOT, TestCase
-
-SCRIPTS = os.path.join(ROOT, "scripts")
-sys.path.insert(0, SCRIPTS)
-try:
-    import make_pyz
-finally:
-    sys.path.remove(SCRIPTS)
+from tests.support import PATIENCE, ROOT, TestCase, python
 
 
 @unittest.skipUnless(hasattr(os, "mkfifo"), "needs POSIX")
@@ -25,15 +17,17 @@ class OutputTest(TestCase):
         super().setUp()
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
+        self.folder = folder.name
         self.path = os.path.join(folder.name, "it")
         self.link = os.path.join(folder.name, "link")
         os.symlink(self.path, self.link)
 
     def write(self, path):
-        """Return the exit status of make_pyz, and what it complains of."""
-        with contextlib.redirect_stdout(io.StringIO()), \
-                contextlib.redirect_stderr(io.StringIO()) as err:
-            return make_pyz.main(["-o", path]), err.getvalue()
+        """Return the exit status of make_pyz, and what it says."""
+        run = subprocess.run(
+            python(os.path.join(ROOT, "scripts", "make_pyz.py"), "-o", path),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PATIENCE)
+        return run.returncode, run.stdout.decode()
 
     def test_what_is_no_file(self):
         """It stays what it is, also behind a symbolic link."""
@@ -42,12 +36,21 @@ class OutputTest(TestCase):
             self.assertEqual(self.write(path), (
                 1, "cannot write %s: it is not a regular file\n" % path))
             self.assertTrue(stat.S_ISFIFO(os.stat(self.path).st_mode))
+        self.assertEqual(sorted(os.listdir(self.folder)), ["it", "link"])
 
-    def test_symbolic_link(self):
-        """It leads to the new file."""
-        self.assertEqual(self.write(self.link), (0, ""))
-        self.assertTrue(os.path.islink(self.link))
-        self.assertTrue(os.path.isfile(self.path))
+    def test_links_of_others(self):
+        """The link that is named leads to the new file, whose sum is printed;
+        no other link is followed, and no other file is left."""
+        victim = os.path.join(self.folder, "victim")
+        os.symlink(victim, self.path + ".new")
+        status, said = self.write(self.link)
+        self.assertEqual(status, 0, said)
+        with open(self.path, "rb") as f:
+            self.assertEqual(said, "%s  %s\n" % (
+                hashlib.sha256(f.read()).hexdigest(), self.link))
+        self.assertTrue(os.access(self.path, os.X_OK))
+        self.assertEqual(sorted(os.listdir(self.folder)),
+                         ["it", "it.new", "link"])
 
 
 if __name__ == "__main__":

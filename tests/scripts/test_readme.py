@@ -22,7 +22,6 @@ SHORTER = {
     "scripts/bench.py": "scripts/bench.py --help",
     "scripts/rolling.py": "scripts/rolling.py --help",
     "scripts/lesson.py": "scripts/lesson.py --help",
-    "scripts/check.py": "scripts/check.py --help",
     "--idle 60,300,900": "--idle 0.1,0.2",
     "-w 60": "-w 0.2",
     "-w 10": "-w 0.2",
@@ -78,7 +77,7 @@ class ReadmeTest(TestCase):
     def test_commands_of_blocks(self):
         """Each runs: a server listens, all else exits with 0."""
         lines = re.findall(r"^(?:\$ )?(python3 .*?)(?:  #.*)?$", README, re.M)
-        self.assertGreater(len(lines), 6)   # but for pip's
+        self.assertGreater(len(lines), 4)   # but for pip's
         for line in lines:
             with self.subTest(line):
                 self.port = free_port()
@@ -116,7 +115,7 @@ class ReadmeTest(TestCase):
     def test_python(self):
         """Each block of Python runs."""
         blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-        self.assertGreater(len(blocks), 1)
+        self.assertGreater(len(blocks), 0)
         for block in blocks:
             process = subprocess.run(
                 [sys.executable, "-W", "error", "-c", block], cwd=ROOT,

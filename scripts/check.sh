@@ -1,0 +1,116 @@
+#!/bin/bash
+# Does the project hold on every Python of this host?
+#
+#     scripts/check.sh [PYTHON ...]
+#
+# Each one that is named, or else found (python3 and python3.N on PATH, and
+# those of pyenv), runs the suite and CPython's own tests of socketserver with
+# our classes, with -X dev -W error.  The oldest and the newest also run the
+# suite under -bb and -OO, and the tests of the scripts.  mypy --strict reads
+# the package, the scripts and the README's Python.
+#
+# A run of tests fails, too, for what unittest forgives: few tests (it says OK
+# to none), a complaint that Python prints where it cannot raise it, no end,
+# and a process left behind.  What is skipped is told with its reason.  The
+# last line is "N passed, N failed"; the exit status is 1 if anything failed.
+
+set -u -o pipefail
+if [[ ${1-} == -* ]]; then sed -n '2,/^$/s/^# \?//p' "$0"; exit; fi
+cd "$(dirname "$0")/.." || exit 1
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+export folder
+
+# Of what unittest -v has printed: how many tests passed and failed.
+export judge='
+    /Exception ignored|ResourceWarning: |^Exception in thread / { leak = 1 }
+    /^Ran [0-9]+ tests? in / { ran = $2 }
+    /^(FAILED|OK)( \(|$)/ {
+        gsub(/expected failures/, "expected")
+        gsub(/unexpected successes/, "errors")
+        gsub(/[(),]/, " ")
+        for (i = 1; i <= NF; i++)
+            if (split($i, pair, "=") == 2) count[pair[1]] += pair[2]
+    }
+    END {
+        failed = count["failures"] + count["errors"]
+        bad = failed + leak + (ran < least)
+        if (!least) { ran = !status; failed = 0 }
+        print ran - failed - count["skipped"], bad ? bad : (status != 0)
+    }'
+
+# Run a check and count.  Its arguments are a title, the least number of tests
+# (0 for what is no run of tests, and counts as one), and a command.
+run() {
+    local title=$1 least=$2 log passed failed status
+    shift 2
+    log=$(mktemp -p "$folder")
+    # The pipe ends with the last process that holds it.
+    timeout -k 9 900 bash -o pipefail -c '"$@" 2>&1 | cat' _ "$@" \
+        > "$log" < /dev/null &
+    trap "kill $!" INT TERM     # its process group is not the terminal's
+    wait $!
+    status=$?
+    read -r passed failed < <(
+        awk -v least="$least" -v status="$status" "$judge" "$log")
+    echo "$passed $failed" >> "$folder/sums"
+    printf '%-24s %5d passed  %3d failed\n' "$title" "$passed" "$failed"
+    sed -n "s/.* skipped ['\"]\(.*\)['\"]$/skipped: \1/p" "$log" | sort | uniq -c
+    ((failed == 0)) || sed -n '/^=====/,$p;/Exception ignored\|ResourceW/p' "$log" |
+        grep . || tail -n 30 "$log"
+}
+export -f run
+
+# Print "VERSION PATH" of each Python from 3.6 on among these, the oldest first.
+ask() {
+    local path
+    for path; do
+        "$path" -c 'import os, sys
+if sys.version_info >= (3, 6):
+    print("%d.%d.%d" % sys.version_info[:3], os.path.realpath(sys.executable))
+' 2> /dev/null
+    done | sort -u -V
+}
+
+candidates() {
+    local name
+    compgen -c python3 | grep -x 'python3\(\.[0-9]*t\?\)\?'
+    for name in $(pyenv versions --bare 2> /dev/null); do
+        echo "$(pyenv prefix "$name")/bin/python"
+    done
+}
+
+# Print the arguments of run() for each check, a line each.
+jobs() {
+    local version path name
+    while read -r version path; do
+        set -- "$path" -X dev -W error -m unittest
+        echo "'$version suite' 300 $* -v"
+        echo "'$version conformance' 1 $* -v tests.conformance"
+        [[ $version == "$oldest" || $version == "$newest" ]] || continue
+        echo "'$version scripts' 1 $* discover -v -s tests/scripts"
+        echo "'$version suite -bb' 300 $path -bb -m unittest -v"
+        echo "'$version suite -OO' 300 $path -OO -m unittest -v"
+    done <<< "$pythons"
+    if ! command -v mypy > /dev/null; then
+        echo "mypy --strict: skipped: mypy is not installed" >&2
+        return
+    fi
+    echo "'mypy --strict' 0 mypy --strict"
+    sed -n '/^```python$/,/^```$/{/^```/!p}' README.md > "$folder/readme.py"
+    echo "'mypy README' 0 mypy --strict --config-file= $folder/readme.py"
+}
+
+pythons=$(if (($#)); then ask "$@"; else ask $(candidates); fi)
+oldest=$(head -n 1 <<< "$pythons") oldest=${oldest%% *}
+newest=$(tail -n 1 <<< "$pythons") newest=${newest%% *}
+if [[ -z $pythons ]] || (($# > $(wc -l <<< "$pythons"))); then
+    echo "no Python 3.6 or newer, or the same one twice: ${*-}"
+    echo "0 1" >> "$folder/sums"
+else
+    jobs | xargs -d '\n' -P "$(nproc)" -n 1 bash -c '
+        said=$(eval "run $1"); echo "$said"' _
+fi
+awk '{ passed += $1; failed += $2 }
+    END { print passed " passed, " failed " failed"; exit failed != 0 }' \
+    "$folder/sums"

@@ -84,8 +84,9 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)""")
         thread to spare; one that another thread takes wakes the loop."""
         for error in None, RuntimeError:
             stop = mock.Mock()
-            with mock.patch("faulthandler.dump_traceback_later",
-                            side_effect=error) as end, \
+            with mock.patch.object(signals, "CALLS", itertools.count()), \
+                    mock.patch("faulthandler.dump_traceback_later",
+                               side_effect=error) as end, \
                     signals.stop_on([signal.SIGUSR1], stop, -1):
                 for _ in range(4):
                     os.kill(os.getpid(), signal.SIGUSR1)
@@ -125,6 +126,7 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)""")
         many signals end it and all of its processes, and reset what was not
         answered."""
         import fcntl
+import itertools
         reader, writer = os.pipe()
         self.addCleanup(os.close, reader)
         process = self.run_server(

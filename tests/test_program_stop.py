@@ -1,6 +1,7 @@
 """The server program: its signals, its exit status, what becomes of it when
 it is killed or stuck, and the socket that it is handed."""
 
+import itertools
 import os
 import signal
 import socket
@@ -126,7 +127,6 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)""")
         many signals end it and all of its processes, and reset what was not
         answered."""
         import fcntl
-import itertools
         reader, writer = os.pipe()
         self.addCleanup(os.close, reader)
         process = self.run_server(

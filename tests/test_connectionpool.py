@@ -22,11 +22,11 @@ CLOCK = "echoserver.client.%s.perf_counter"
 
 class PoolTestCase(TestCase):
 
-    def pool(self, script=peers.echo, *args, **options):
-        """Return a pool of connections to a peer that plays script."""
-        self.peer = peers.play(self, script)
+    def pool(self, *scripts, **options):
+        """Return a pool of connections to a peer that plays scripts."""
+        self.peer = peers.play(self, *scripts or [peers.echo])
         options.setdefault("timeout", PATIENCE)
-        pool = ConnectionPool(self.peer.address, *args, **options)
+        pool = ConnectionPool(self.peer.address, **options)
         self.addCleanup(pool.close)
         return pool
 
@@ -66,24 +66,18 @@ class PoolTestCase(TestCase):
 
 class LendingTests(PoolTestCase):
 
-    def test_reuse(self):
-        """What has been given back is lent again."""
-        pool = self.pool()
-        for _ in range(3):
-            with pool.connection() as connection:
-                self.assertEqual(connection.echo(b"abc"), b"ABC")
-        self.assertEqual(self.peer.accepted, 1)
-
     def test_last_in_first_out(self):
         """The connection that was given back last is lent first."""
         pool = self.pool()
         with pool.connection() as first:
             with pool.connection() as second:
-                pass
-        with pool.connection() as connection:
-            self.assertIs(connection, first)
+                self.assertEqual(second.echo(b"abc"), b"ABC")
+        for _ in range(3):
             with pool.connection() as connection:
-                self.assertIs(connection, second)
+                self.assertIs(connection, first)
+                with pool.connection() as connection:
+                    self.assertIs(connection, second)
+        self.assertEqual(self.peer.accepted, 2)
 
     def test_defaults(self):
         """They are what the signature says."""
@@ -99,7 +93,7 @@ class LendingTests(PoolTestCase):
                 self.assertEqual(connection.timeout, timeout)
 
     def test_what_a_borrower_changed(self):
-        """It is not lent on: neither a timeout nor a half-close."""
+        """It is not lent on: a timeout, a half-close, the end."""
         pool = self.pool(max_size=1, timeout=7)
         with pool.connection() as first:
             first.timeout = 0.001
@@ -107,14 +101,19 @@ class LendingTests(PoolTestCase):
             self.assertIs(connection, first)
             self.assertEqual(connection.timeout, 7)
             connection.half_close()
-        with pool.connection() as connection:
-            self.assertEqual(connection.echo(b"abc"), b"ABC")
+        for _ in range(2):
+            with pool.connection() as connection:
+                self.assertEqual(connection.echo(b"abc"), b"ABC")
+                connection.close()
 
-    def test_size_that_cannot_be(self):
-        """A pool without slots is a mistake."""
-        for size in 0, 2.5, "3":
-            with self.assertRaisesRegex(ValueError, "^max_size must be "):
-                ConnectionPool(("127.0.0.1", 8080), max_size=size)
+    def test_options_that_cannot_be(self):
+        """They are one sentence, each by its name."""
+        for name, values in (("max_size", (0, 2.5, "3")),
+                             ("timeout", (-1, float("nan"))),
+                             ("max_idle", (-1, float("nan")))):
+            for value in values:
+                with self.assertRaisesRegex(ValueError, "^%s must " % name):
+                    ConnectionPool(("127.0.0.1", 8080), **{name: value})
 
     def test_repr(self):
         """It shows the address and what the pool does."""
@@ -126,58 +125,40 @@ class LendingTests(PoolTestCase):
         pool.close()
         self.assertIn("closed, ", repr(pool))
 
-    def test_times_that_cannot_be(self):
-        """They are one sentence, each by its name."""
-        for name in "timeout", "max_idle":
-            for value in -1, float("nan"):
-                with self.assertRaisesRegex(ValueError, "^%s must " % name):
-                    ConnectionPool(("127.0.0.1", 8080), **{name: value})
-
-    def test_times_that_are_very_long(self):
-        """No system is asked for more than it can count."""
-        forever = float("inf")
-        pool = self.pool(max_size=1, timeout=forever, max_idle=forever)
-        with pool.connection() as connection:
-            fate, thread = self.waiter(pool)
-            self.assertEqual(connection.echo(b"abc"), b"ABC")
-        thread.join(PATIENCE)
-        self.assertEqual(fate, [b"ABC"])
-
     def test_hard_maximum(self):
-        """32 threads, 50 checkouts each, and 8 connections in all, counted at
+        """16 threads, 20 checkouts each, and 4 connections in all, counted at
         the server."""
-        pool = self.pool(max_size=8)
-        failures = []
-        start = threading.Event()
+        pool, together = self.pool(max_size=4), threading.Barrier(16)
 
         def borrow(me):
-            start.wait(PATIENCE)
-            try:
-                for i in range(50):
-                    with pool.connection() as connection:
-                        data = b"%d of %d" % (i, me)
-                        self.assertEqual(connection.echo(data), data.upper())
-            except Exception as error:
-                failures.append(error)
-        threads = [self.begin(borrow, me) for me in range(32)]
-        start.set()
-        for thread in threads:
+            together.wait(PATIENCE)
+            for i in range(20):
+                with pool.connection() as connection:
+                    data = b"%d of %d" % (i, me)
+                    self.assertEqual(connection.echo(data), data.upper())
+            fates.append(None)
+        fates = []
+        for thread in [self.begin(borrow, me) for me in range(16)]:
             thread.join(PATIENCE)
-        self.assertEqual(failures, [])
-        self.assertLessEqual(self.peer.accepted, 8)
+        self.assertEqual(len(fates), 16)
+        self.assertLessEqual(self.peer.accepted, 4)
         self.assertAllFree(pool)
 
 
 class WaitingTests(PoolTestCase):
 
     def test_wait_for_a_return(self):
-        """Who finds all lent gets the next that is given back."""
-        pool = self.pool(max_size=1)
-        with pool.connection():
-            fate, thread = self.waiter(pool)
-        thread.join(PATIENCE)
-        self.assertEqual(fate, [b"ABC"])
-        self.assertEqual(self.peer.accepted, 1)
+        """Who finds all lent gets the next that is given back, however long
+        the timeout is: no system is asked for more than it can count."""
+        forever = float("inf")
+        for timeout in PATIENCE, forever:
+            pool = self.pool(max_size=1, timeout=timeout, max_idle=forever)
+            with pool.connection() as connection:
+                fate, thread = self.waiter(pool)
+                self.assertEqual(connection.echo(b"abc"), b"ABC")
+            thread.join(PATIENCE)
+            self.assertEqual(fate, [b"ABC"])
+            self.assertEqual(self.peer.accepted, 1)
 
     def test_long_wait(self):
         """It lasts as long as the timeout, and not as each look."""
@@ -208,7 +189,6 @@ class WaitingTests(PoolTestCase):
                     self.fail("lent what was not connected")
         seconds = re.search("within ([0-9.]+) s", str(caught.exception))
         self.assertGreaterEqual(float(seconds.group(1)), 0.1)
-        self.assertLess(float(seconds.group(1)), PATIENCE / 2)
 
     def test_failed_attempt_frees_its_slot(self):
         """And who waits for one has it."""
@@ -231,8 +211,7 @@ class ReplacingTests(PoolTestCase):
         """A connection that ended, was cut or speaks up while idle."""
         for then in peers.end, peers.cut, peers.banner:
             go = threading.Event()
-            scripts = [peers.echo, peers.after(3, then, go)]
-            pool = self.pool(lambda connection: scripts.pop()(connection))
+            pool = self.pool(peers.after(3, then, go), peers.echo)
             with pool.connection() as connection:
                 connection.echo(b"abc")
             go.set()
@@ -257,30 +236,21 @@ class ReplacingTests(PoolTestCase):
                 self.assertEqual(connection.echo(b"abc"), b"ABC")
 
     def test_too_long_idle(self):
-        """max_idle counts from the last byte, on a clock of our own."""
-        pool = self.pool(max_idle=60)
-        now = [perf_counter()]
-        with mock.patch(CLOCK % "connection", lambda: now[0]):
-            with pool.connection() as first:
-                now[0] += 100
-                first.echo(b"abc")
-            now[0] += 60
-            with pool.connection() as connection:
-                self.assertIs(connection, first)
-            now[0] += 1
-            with pool.connection() as connection:
-                self.assertIsNot(connection, first)
-        self.assertTrue(first.closed)
-
-    def test_no_limit_of_idleness(self):
-        """None and 0 keep a connection as long as it is good."""
-        for none in None, 0:
-            pool = self.pool(max_idle=none)
-            with pool.connection() as first:
-                pass
-            with mock.patch(CLOCK % "connection", lambda: 1e9):
+        """max_idle counts from the last byte, on a clock of our own; None and
+        0 are no limit."""
+        for max_idle, age in (60, 60), (None, 1e9), (0, 1e9):
+            pool, now = self.pool(max_idle=max_idle), [perf_counter()]
+            with mock.patch(CLOCK % "connection", lambda: now[0]):
+                with pool.connection() as first:
+                    now[0] += 100
+                    first.echo(b"abc")
+                now[0] += age
                 with pool.connection() as connection:
                     self.assertIs(connection, first)
+                now[0] += 1
+                with pool.connection() as connection:
+                    self.assertEqual(connection is not first, age == 60)
+            self.assertEqual(first.closed, age == 60)
 
     def test_exception_in_the_block(self):
         """Any exception drops the connection and frees the slot."""
@@ -301,18 +271,18 @@ class ReplacingTests(PoolTestCase):
         del borrower
         self.assertAllFree(pool)
 
-    def test_closed_by_its_borrower(self):
-        """A connection that comes back closed is not lent again."""
-        pool = self.pool(max_size=1)
-        with pool.connection() as connection:
-            connection.close()
-        with pool.connection() as connection:
-            self.assertEqual(connection.echo(b"abc"), b"ABC")
-
     def test_no_reply_reaches_another_borrower(self):
         """Borrowers who fail half way leave nothing for the next."""
-        pool = self.pool(self.unreliable, max_size=4)
-        wrong = []
+        late, wrong = threading.Event(), []
+
+        def unreliable(connection):
+            """Echo; every seventh reply is late, every ninth lost with all."""
+            for data in iter(lambda: connection.recv(1 << 16), b""):
+                if len(data) * data[-1] % 9 == 0:
+                    return
+                if data[-4] % 7 == 0:
+                    late.wait(0.04)
+                connection.sendall(data.upper())
 
         def borrow(me):
             for i in range(20):
@@ -329,45 +299,26 @@ class ReplacingTests(PoolTestCase):
                     wrong.append(error)
                 except OSError:
                     pass
+        pool = self.pool(unreliable, max_size=4)
         for thread in [self.begin(borrow, me) for me in range(8)]:
             thread.join(PATIENCE)
         self.assertEqual(wrong, [])
-        pool.timeout = PATIENCE
         self.assertAllFree(pool)
-
-    @staticmethod
-    def unreliable(connection):
-        """Echo; every seventh reply is late, every ninth lost with all."""
-        late = threading.Event()
-        while True:
-            data = connection.recv(1 << 16)
-            if not data or len(data) * data[-1] % 9 == 0:
-                return
-            if data[-4] % 7 == 0:
-                late.wait(0.04)
-            connection.sendall(data.upper())
 
 
 class ClosingTests(PoolTestCase):
 
     def test_close(self):
-        """Idle connections are closed, and nobody gets another."""
-        pool = self.pool()
-        with pool.connection() as connection:
-            pass
-        pool.close()
+        """Idle connections are closed, and nobody gets another; a pool is a
+        context manager, too."""
+        with self.pool() as pool:
+            with pool.connection() as connection:
+                pass
         pool.close()
         self.assertTrue(connection.closed)
         with self.assertRaisesRegex(PoolClosed, "make another"):
             with pool.connection():
                 self.fail("lent by a closed pool")
-
-    def test_close_by_a_with_block(self):
-        """A pool is a context manager."""
-        with self.pool() as pool:
-            with pool.connection() as connection:
-                pass
-        self.assertTrue(connection.closed)
 
     def test_close_while_lent(self):
         """A connection in use stays so, and is closed on its return."""
@@ -418,7 +369,7 @@ class InterruptTests(PoolTestCase):
         with warnings.catch_warnings():
             # The garbage collector may close a socket.
             warnings.simplefilter("ignore", ResourceWarning)
-            while self.struck < 3000:
+            while self.struck < 1000:
                 try:
                     self.arm()
                     with pool.connection() as connection:
@@ -433,7 +384,7 @@ class InterruptTests(PoolTestCase):
         """close() in a signal handler waits for nothing."""
         self.handle = lambda: pool.close()
         address = self.pool().address
-        for _ in range(50):
+        for _ in range(30):
             pool = ConnectionPool(address, 1)
             self.arm()
             with self.assertRaises(PoolClosed):
@@ -445,8 +396,17 @@ class InterruptTests(PoolTestCase):
 @unittest.skipUnless(hasattr(os, "fork"), "no fork")
 class ForkTests(PoolTestCase):
 
+    def setUp(self):
+        super().setUp()
+        # The peer's threads must not be there when this process forks: it is
+        # a process of its own.
+        process = self.run_program("tests.peers", bufsize=0)
+        port = int(self.read_line(process.stdout))
+        self.forked = ConnectionPool(("127.0.0.1", port), 2, PATIENCE)
+        self.addCleanup(self.forked.close)
+
     def in_child(self, function):
-        """Return the exit code of a child that calls function."""
+        """Call function in a child; fail unless it returns true."""
         with warnings.catch_warnings():
             # that a thread which may hold a lock is left behind
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -456,20 +416,10 @@ class ForkTests(PoolTestCase):
             try:
                 # A child that hangs is ended, and its waiting parent helped.
                 signal.alarm(int(PATIENCE))
-                function()
-                code = 0
+                code = 0 if function() else 2
             finally:
                 os._exit(code)
-        return os.waitpid(pid, 0)[1]
-
-    def setUp(self):
-        super().setUp()
-        # The peer's threads must not be there when this process forks: it is
-        # a process of its own.
-        self.process = self.run_program("tests.peers", bufsize=0)
-        port = int(self.read_line(self.process.stdout))
-        self.forked = ConnectionPool(("127.0.0.1", port), 2, PATIENCE)
-        self.addCleanup(self.forked.close)
+        self.assertEqual(os.waitpid(pid, 0)[1], 0)
 
     def test_child_starts_empty(self):
         """Neither talks on the connection of the other."""
@@ -479,11 +429,9 @@ class ForkTests(PoolTestCase):
 
         def child():
             with pool.connection() as connection:
-                assert connection is not parents
-                assert parents.closed
-                assert connection.echo(b"child") == b"CHILD"
-            pool.close()
-        self.assertEqual(self.in_child(child), 0)
+                return (connection is not parents and parents.closed
+                        and connection.echo(b"child") == b"CHILD")
+        self.in_child(child)
         with pool.connection() as connection:
             self.assertIs(connection, parents)
             self.assertEqual(connection.echo(b"parent"), b"PARENT")
@@ -491,8 +439,7 @@ class ForkTests(PoolTestCase):
     def test_child_of_a_busy_parent(self):
         """What the parent has lent is not missing in the child, nor is a lock
         held there, when all its threads begin at once."""
-        pool = self.forked
-        stop = threading.Event()
+        pool, stop = self.forked, threading.Event()
 
         def borrow():
             while not stop.is_set():
@@ -503,17 +450,16 @@ class ForkTests(PoolTestCase):
             fates = [self.borrower(pool) for _ in range(8)]
             for fate, thread in fates:
                 thread.join(PATIENCE)
-            assert [fate for fate, _ in fates] == [[b"ABC"]] * 8
+            return [fate for fate, _ in fates] == [[b"ABC"]] * 8
         for _ in range(4):
             self.begin(borrow)
         self.addCleanup(stop.set)
         for _ in range(5):
-            self.assertEqual(self.in_child(child), 0)
+            self.in_child(child)
 
     def test_fork_in_the_block(self):
         """The child that leaves the block keeps nothing of it."""
-        pool = self.forked
-        parent = os.getpid()
+        pool, parent = self.forked, os.getpid()
         with pool.connection() as connection:
             connection.echo(b"abc")
             pid = os.fork()

@@ -20,32 +20,31 @@ from .support import PATIENCE, TestCase
 class VerifyingTests(TestCase):
     """What comes back is held against what was sent."""
 
-    def got(self, sent, *replies):
-        """Return what has been received after each of the replies to sent, on
-        a new connection that has seen three bytes."""
+    def pair(self, timeout=None):
+        """Return a connection, which has seen three bytes, and the server's
+        end."""
         ours, server = socket.socketpair()
-        with ours, server:
-            ours.setblocking(False)
-            connection = Connection(("name", 1), None, Link(ours, "name", 0))
-            connection.send(b"xyz")
-            server.sendall(b"XYZ")
-            connection.receive()
-            for part in sent:
-                connection.send(part)
-            for reply in replies:
-                server.sendall(reply)
-                yield connection.receive()
-            self.assertEqual(connection.in_flight, 0)
+        self.addCleanup(ours.close)
+        self.addCleanup(server.close)
+        ours.setblocking(False)
+        connection = Connection(("name", 1), timeout, Link(ours, "name", 0))
+        connection.send(b"xyz")
+        server.sendall(b"XYZ")
+        connection.receive()
+        return connection, server
 
-    def test_reply_in_pieces(self):
-        """The reply may be cut anywhere, whatever the requests were."""
-        pieces = [b"A", b"BCD", b"EF"]
-        self.assertEqual(list(self.got([b"abc", b"def"], *pieces)), pieces)
-
-    def test_reply_of_every_byte_value(self):
-        """Only a to z change, not other letters of some character set."""
-        list(self.got([bytes(range(256))], bytes(
-            c - 32 if 97 <= c <= 122 else c for c in range(256))))
+    def test_reply(self):
+        """It may be cut anywhere, whatever the requests were; only a to z
+        change, not other letters of some character set."""
+        connection, server = self.pair()
+        every = bytes(range(256))
+        connection.send(b"abc")
+        connection.send(b"def" + every)
+        for piece in b"A", b"BCD", b"EF", bytes(
+                c - 32 if 97 <= c <= 122 else c for c in every):
+            server.sendall(piece)
+            self.assertEqual(connection.receive(), piece)
+        self.assertEqual(connection.in_flight, 0)
 
     def test_wrong_reply(self):
         """The error says where in the stream the difference is, what was sent
@@ -57,8 +56,11 @@ class VerifyingTests(TestCase):
                 (b"http and", b"HTTP/1.1", 7, b" and", b"/1.1", b"HTTP"),
                 (b"a", b"\x1b\xff", 3, b"a", b"\x1b\xff", b"")):
             with self.subTest(reply):
+                connection, server = self.pair()
+                connection.send(sent)
+                server.sendall(reply)
                 with self.assertRaises(WrongEcho) as caught:
-                    list(self.got([sent], reply))
+                    connection.receive()
                 error, text = caught.exception, str(caught.exception)
                 self.assertEqual((error.offset, error.sent, error.got,
                                   error.right), (offset, wanted, got, right))
@@ -67,10 +69,15 @@ class VerifyingTests(TestCase):
                 self.assertIn(repr(right + got), text)
                 self.assertTrue(text.isprintable() and max(text) < "\x7f")
 
-    def test_wrong_echo_is_a_value_error(self):
-        """The data is wrong and not the network."""
-        self.assertTrue(issubclass(WrongEcho, ValueError))
-        self.assertFalse(issubclass(WrongEcho, OSError))
+    def test_timeout_of_each_silence(self):
+        """timeout limits each silence and not their sum."""
+        connection, server = self.pair(7)
+        task = connection.exchange(b"abc")
+        waits = [task.send(None)]
+        for byte in b"A", b"B":
+            server.sendall(byte)
+            waits.append(task.send(True))
+        self.assertEqual([seconds for _, seconds in waits], [7, 7, 7])
 
 
 class ConnectionTestCase(TestCase):
@@ -151,24 +158,9 @@ class EchoTests(ConnectionTestCase):
                 connection.echo(b"abc")
             self.assertTrue(connection.closed)
             self.assertIs(type(caught.exception), kind)
-
-    def test_echo_slow_but_not_silent(self):
-        """timeout limits each silence and not their sum."""
-        go = threading.Semaphore(0)
-
-        def script(connection):
-            for byte in peers.take(connection, 6).upper():
-                go.acquire(timeout=PATIENCE)
-                connection.sendall(bytes([byte]))
-        waits, answer = [], None
-        with self.dial(script) as connection:
-            task = connection.exchange(b"abcabc")
-            with self.assertRaises(StopIteration):
-                while True:
-                    waits.append(task.send(answer))
-                    go.release()
-                    answer = bool(wait(*waits[-1]))
-        self.assertEqual([seconds for _, seconds in waits], [PATIENCE] * 6)
+        # The data is wrong and not the network.
+        self.assertTrue(issubclass(WrongEcho, ValueError))
+        self.assertFalse(issubclass(WrongEcho, OSError))
 
     def test_echo_interrupted(self):
         """Any exception closes the connection, KeyboardInterrupt too."""
@@ -273,15 +265,8 @@ class EndTests(ConnectionTestCase):
     def test_retransmissions_that_are_not_told(self):
         """Some systems refuse to tell them, or tell less; None then."""
         for answer in OSError(), b"\0" * 40:
-            class Socket(socket.socket):
-                def getsockopt(self, level, option, *args):
-                    if option != getattr(socket, "TCP_INFO", None):
-                        return super().getsockopt(level, option, *args)
-                    if isinstance(answer, OSError):
-                        raise answer
-                    return answer
-            with mock.patch("socket.socket", Socket):
-                connection = self.dial(peers.echo)
+            fake = mock.Mock(**{"getsockopt.side_effect": [answer] * 2})
+            connection = Connection(("name", 1), None, Link(fake, "name", 0))
             self.assertIsNone(connection.tcp_info()[0])
             self.assertIn("did not answer", str(connection.fell_silent()))
 

@@ -1,9 +1,9 @@
 """The client program as a counter of round trips."""
 
-import glob
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -11,7 +11,6 @@ import tempfile
 import threading
 import time
 import unittest
-import zipfile
 from unittest import mock
 
 from echoserver.client.counting import Count
@@ -351,13 +350,12 @@ class OutputTests(ClientTestCase):
         """What may be needed at the end is imported at the start: 141, quietly,
         when nobody reads any more."""
         with tempfile.TemporaryDirectory() as folder:
-            name = os.path.join(folder, "a.pyz")
-            with zipfile.ZipFile(name, "w") as archive:
-                for path in glob.glob(os.path.join(
-                        ROOT, "echoserver", "**", "*.py"), recursive=True):
-                    archive.write(path, os.path.relpath(path, ROOT))
-                archive.writestr("__main__.py", "from echoserver.client.__main"
-                                 "__ import main; raise SystemExit(main())")
+            shutil.copytree(os.path.join(ROOT, "echoserver"),
+                            os.path.join(folder, "a", "echoserver"))
+            with open(os.path.join(folder, "a", "__main__.py"), "w") as f:
+                f.write("from echoserver.client.__main__ import main\n"
+                        "raise SystemExit(main())")
+            name = shutil.make_archive(folder + "/b", "zip", folder + "/a")
             process = self.run_python(name, *self.play(peers.echo), "-c", 0,
                                       "-i", "0.2", env=ENVIRONMENT, bufsize=0)
             self.read_line(process.stdout)

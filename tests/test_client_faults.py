@@ -3,7 +3,6 @@
 import errno
 import socket
 import unittest
-from unittest import mock
 
 from echoserver.client.diagnosis import Failures, diagnose
 from echoserver.client.errors import WrongEcho
@@ -76,14 +75,6 @@ class FaceTests(ClientTestCase):
             for outcome in self.outcomes("-W", "0.1", *address):
                 self.assertEqual((outcome[0], len(outcome[1])), (code, 1))
                 self.assertRegex(outcome[1][0], "^" + text % address)
-
-    def test_shortage_of_descriptors(self):
-        """It is told by each face as what it is: exit code 2."""
-        with mock.patch("socket.socket.connect_ex",
-                        return_value=errno.EMFILE):
-            for outcome in self.outcomes(*peers.nobody()):
-                self.assertEqual(outcome[0], 2)
-                self.assertIn("this host is out of desc", outcome[1][0])
 
     def test_name_that_forges_a_line(self):
         """It is shown escaped."""

@@ -128,19 +128,14 @@ class NetworkTests(ClientTestCase):
             command = ["unshare", "-m", "sh", "-c", "mount --bind %s /etc/"
                        "resolv.conf && exec \"$@\"" % file.name, "sh", *python(
                            "-m", "echoserver.client", "name.example", "-c1")]
-            outcome = self.outcome(self.run_command(
-                command + ["-w0.3"], env=ENVIRONMENT))
-            self.assertIn("resolver did not answer in time", self.assertFails(
-                outcome, 1, "DNS", ("name.example", 8080)))
-            mute.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                while mute.recv(999):
-                    pass        # queries of the one before
-            mute.settimeout(PATIENCE)
             process = self.run_command(command, env=ENVIRONMENT)
             mute.recv(999)
             process.send_signal(signal.SIGINT)
             self.assertEqual(self.outcome(process)[0], 130)
+            outcome = self.outcome(self.run_command(
+                command + ["-w0.3"], env=ENVIRONMENT))
+            self.assertIn("resolver did not answer in time", self.assertFails(
+                outcome, 1, "DNS", ("name.example", 8080)))
 
     def test_process_1(self):
         """The first process of a container can be ended, too, when nobody
@@ -148,15 +143,12 @@ class NetworkTests(ClientTestCase):
         reader, writer, _ = full_pipe(True)
         self.addCleanup(os.close, reader)
         self.addCleanup(os.close, writer)
-        for args, number, code in ((["-c0"], signal.SIGTERM, 143),
-                                   ([], signal.SIGTERM, 143),
-                                   ([], signal.SIGINT, 130)):
+        for args, size, number, code in ((["-c0"], 64, signal.SIGTERM, 143),
+                                         ([], 3, signal.SIGTERM, 143),
+                                         ([], 3, signal.SIGINT, 130)):
             asked = threading.Event()
-
-            def script(connection):
-                connection.sendall(connection.recv(1 << 16).upper())
-                asked.set()
-                peers.mute(connection)
+            script = peers.after(size, lambda connection: (
+                asked.set(), peers.mute(connection)))
             process = self.run_command([
                 "unshare", "-pf", *python("-m", "echoserver.client", *map(
                     str, self.play(script)), *args)], env=ENVIRONMENT,

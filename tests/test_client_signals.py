@@ -68,10 +68,8 @@ class SignalTests(ClientTestCase):
         self.addCleanup(os.close, reader)
         asked = threading.Event()
 
-        def script(connection):
-            connection.sendall(connection.recv(1 << 16).upper())
-            asked.set()
-            peers.mute(connection)
+        script = peers.after(64, lambda connection: (
+            asked.set(), peers.mute(connection)))
         process = self.client(*self.play(script), "-c", 0, stdout=writer)
         os.close(writer)
         self.assertTrue(asked.wait(PATIENCE))

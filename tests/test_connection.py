@@ -29,7 +29,7 @@ class VerifyingTests(TestCase):
         ours.setblocking(False)
         connection = Connection(("name", 1), timeout, Link(ours, "name", 0))
         connection.send(b"xyz")
-        server.sendall(b"XYZ")
+        server.sendall(server.recv(3).upper())
         connection.receive()
         return connection, server
 
@@ -78,6 +78,24 @@ class VerifyingTests(TestCase):
             server.sendall(byte)
             waits.append(task.send(True))
         self.assertEqual([seconds for _, seconds in waits], [7, 7, 7])
+
+    def test_single_steps(self):
+        """send() takes what goes, and 0 is an answer; receive() returns None
+        for nothing yet, and b"" at the end."""
+        connection, server = self.pair()
+        self.assertIsNone(connection.receive())
+        counts = [connection.send(bytes(BLOCK * 2))]
+        while counts[-1]:
+            counts.append(connection.send(bytes(BLOCK * 2)))
+        self.assertLessEqual(max(counts), BLOCK)
+        self.assertEqual(connection.in_flight, sum(counts))
+        self.assertEqual(repr(connection), "<Connection to name:1, %d bytes "
+                         "unanswered>" % sum(counts))
+        connection, server = self.pair()
+        server.close()
+        self.assertEqual(connection.receive(), b"")
+        connection.close()
+        self.assertIn(", closed", repr(connection))
 
 
 class ConnectionTestCase(TestCase):
@@ -253,15 +271,6 @@ class EndTests(ConnectionTestCase):
         with self.assertRaises(ConnectionResetError):
             connection.finish()
 
-    def test_repr(self):
-        """It shows the address and what the connection does."""
-        connection = self.dial(peers.mute)
-        connection.send(b"abc")
-        self.assertEqual(repr(connection), "<Connection to %s:%d, 3 bytes "
-                         "unanswered>" % connection.address)
-        connection.close()
-        self.assertIn(", closed", repr(connection))
-
     def test_retransmissions_that_are_not_told(self):
         """Some systems refuse to tell them, or tell less; None then."""
         for answer in OSError(), b"\0" * 40:
@@ -269,25 +278,6 @@ class EndTests(ConnectionTestCase):
             connection = Connection(("name", 1), None, Link(fake, "name", 0))
             self.assertIsNone(connection.tcp_info()[0])
             self.assertIn("did not answer", str(connection.fell_silent()))
-
-    def test_receive_nothing_yet(self):
-        """Nothing to read is None, and the end of the stream b""."""
-        connection = self.dial(peers.end)
-        wait(((connection, READ),), math.inf)
-        self.assertEqual(connection.receive(), b"")
-        self.assertIsNone(self.dial(peers.mute).receive())
-
-    def test_send_until_full(self):
-        """send() takes what goes, and 0 is an answer."""
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            listener.listen(1)
-            with Connection(listener.getsockname(), PATIENCE) as connection:
-                counts = [connection.send(bytes(BLOCK * 2))]
-                while counts[-1]:
-                    counts.append(connection.send(bytes(BLOCK * 2)))
-                self.assertLessEqual(max(counts), BLOCK)
-                self.assertEqual(connection.in_flight, sum(counts))
 
     def test_is_stale(self):
         """Owed bytes and a close make it stale."""

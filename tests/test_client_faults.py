@@ -9,6 +9,7 @@ from echoserver.client.errors import WrongEcho
 
 from . import peers
 from .faces import ClientTestCase
+from .support import PATIENCE
 
 ADDRESS = "host", 80
 # An error, its exit code, and its line, which begins with its word.
@@ -72,7 +73,8 @@ class FaceTests(ClientTestCase):
                 (refusing, 1, "REFUSED %s:%d ref.*is the server running"),
                 (silent, 1, "TIMEOUT %s:%d acc.*but did not answer.*; .*"),
                 (self.play(peers.corrupt), 3, "WRONG %s:%d: .*sent b")):
-            for outcome in self.outcomes("-W", "0.1", *address):
+            for outcome in self.outcomes(
+                    "-W", 0.3 if address is silent else PATIENCE, *address):
                 self.assertEqual((outcome[0], len(outcome[1])), (code, 1))
                 self.assertRegex(outcome[1][0], "^" + text % address)
 

@@ -78,6 +78,9 @@ class VerifyingTests(TestCase):
             server.sendall(byte)
             waits.append(task.send(True))
         self.assertEqual([seconds for _, seconds in waits], [7, 7, 7])
+        with self.assertRaisesRegex(TimeoutError, "name:1 did not answer, after"
+                                    " .* with 1 bytes unanswered; .* longer"):
+            task.send(False)
 
     def test_single_steps(self):
         """send() takes what goes, and 0 is an answer; receive() returns None
@@ -165,12 +168,11 @@ class EchoTests(ConnectionTestCase):
                  "cut the connection .* with 2 bytes unanswered; the server"),
                 (peers.after(0, peers.end, request=3), ConnectionError,
                  "accepted the connection after .* expects TLS, or is a prox"),
-                (peers.after(1, request=3), TimeoutError,
-                 "did not answer, after 0[.]0.* a longer timeout"),
                 (peers.mute, TimeoutError,
-                 "accepted the connection .* but did not answer")):
-            connection = self.dial(script, PATIENCE if kind is not TimeoutError
-                                   else 0.05)
+                 "accepted the connection after .*, but did not answer")):
+            connection = self.dial(script)
+            if kind is TimeoutError:
+                connection.timeout = 0.05
             with self.subTest(text), self.assertRaisesRegex(kind, text) as (
                     caught):
                 connection.echo(b"abc")
@@ -252,24 +254,19 @@ class EndTests(ConnectionTestCase):
             self.assertEqual(connection.finish(), b"ABC")
             self.assertTrue(connection.closed)
 
-    def test_finish_when_the_server_does_not_end(self):
-        """It waits for no longer than the timeout."""
-        connection = self.dial(peers.after(3, peers.hold))
-        connection.echo(b"abc")
-        waits, now = [], connection.asked_at
-        with mock.patch("echoserver.client.waiting.perf_counter",
-                        lambda: waits.append(1) or now + 30 * len(waits)):
-            with self.assertRaisesRegex(TimeoutError, "nothing unanswered"):
+    def test_finish_that_fails(self):
+        """It waits for no longer than the timeout; a reset is told, and not
+        that there is no connection."""
+        for then, kind, seconds in ((peers.hold, TimeoutError, 0.05),
+                                    (peers.cut, ConnectionResetError, 9)):
+            connection = self.dial(peers.after(3, then))
+            connection.echo(b"abc")
+            if then is peers.cut:
+                wait(((connection, READ),), math.inf)
+            connection.timeout = seconds
+            with self.assertRaisesRegex(kind, "with nothing unanswered"):
                 connection.finish()
-        self.assertTrue(connection.closed)
-
-    def test_finish_after_a_reset(self):
-        """The reset is told, and not that there is no connection."""
-        connection = self.dial(peers.after(3, peers.cut))
-        connection.echo(b"abc")
-        wait(((connection, READ),), math.inf)
-        with self.assertRaises(ConnectionResetError):
-            connection.finish()
+            self.assertTrue(connection.closed)
 
     def test_retransmissions_that_are_not_told(self):
         """Some systems refuse to tell them, or tell less; None then."""

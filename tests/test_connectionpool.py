@@ -414,13 +414,11 @@ class ForkTests(PoolTestCase):
 
     def test_fork_in_the_block(self):
         """The child that leaves the block keeps nothing of it."""
-        pool, parent = self.forked, os.getpid()
-        with pool.connection() as connection:
+        pool = self.forked
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(pool.connection())
             connection.echo(b"abc")
-            pid = os.fork()
-        if os.getpid() != parent:
-            os._exit(0 if connection.closed else 1)
-        self.assertEqual(os.waitpid(pid, 0)[1], 0)
+            self.in_child(lambda: stack.close() or connection.closed)
         with pool.connection() as again:
             self.assertIs(again, connection)
             self.assertEqual(again.echo(b"abc"), b"ABC")

@@ -191,8 +191,9 @@ class TerminalTests(ClientTestCase):
         for number in signal.SIGTERM, signal.SIGQUIT:
             session = self.start(peers.echo)
             session.expect_quiet_keys()
-            session.interrupt(number)
-            self.assertEqual(session.process.wait(PATIENCE), -number)
+            until(lambda: session.process.poll() is not None
+                  or session.process.send_signal(number), "its end")
+            self.assertEqual(session.process.returncode, -number)
             self.assertTrue(termios.tcgetattr(session.master)[3]
                             & termios.ECHO)
 

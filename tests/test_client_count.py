@@ -2,7 +2,6 @@
 
 import os
 import re
-import select
 import shutil
 import signal
 import socket
@@ -125,23 +124,11 @@ class CountTests(ClientTestCase):
             self.assertRegex(outcome[1].decode(), "^--- .*\n0 sent, 0 verified"
                              ", 0 lost, 0 wrong, 1 not sent in [0-9.]+ s\n$")
 
-    def test_turn_after_a_loss_while_idle(self):
-        """The next message goes in its place, and the outage began with the
-        last reply."""
-        def script(connection):
-            connection.sendall(peers.take(connection, 8).upper())
-            select.select([connection], [], [], 0.1)
-        figures = self.figures(self.here(
-            *self.play(script, peers.echo), "-c", 3, "-s", 8, "-i", "0.2",
-            "-q", "--json"))
-        self.assertEqual((figures["replies_verified"],
-                          figures["messages_unsent"]), (2, 1))
-        self.assertGreaterEqual(figures["longest_outage_seconds"], 0.1)
-
     def test_failures(self):
         """Each is counted as what it was, and the first of each kind has its
         line, though quiet, that explains the exit code; a loss while nothing
-        is due is noticed at once, and a stale reply is not taken."""
+        is due is noticed at once, and the next message goes in its place; a
+        stale reply is not taken."""
         def stale(connection):
             reply = peers.take(connection, 8).upper()
             connection.sendall(reply)
@@ -161,6 +148,9 @@ class CountTests(ClientTestCase):
                 ([short], "-c2 -i600", 1, ["CLOSED"], {
                     "messages_sent": 1, "replies_verified": 1,
                     "messages_lost": 0, "messages_unsent": 1}),
+                ([short, peers.echo], "-c3 -i0.2", 1, ["CLOSED"], {
+                    "replies_verified": 2, "messages_unsent": 1,
+                    "messages_lost": 0}),
                 ([peers.mute], "-c1 -w0.2", 1, ["TIMEOUT"], {
                     "replies_verified": 0, "messages_lost": 0}),
                 ([peers.echo], "-c9 -i5 -w0.1", 1, ["TIMEOUT"], {
@@ -190,7 +180,7 @@ class CountTests(ClientTestCase):
     def test_deadline(self):
         """It ends the count, which is right if all replies have come."""
         code, out, err = self.count(*self.play(peers.echo), "-c", 0,
-                                    "-w", "0.1")
+                                    "-w", "0.3")
         self.assertEqual((code, err), (0, []))
         self.assertIn(b" 0 lost, 0 wrong in ", out)
         self.assertIs(signal.getsignal(signal.SIGTERM), signal.SIG_DFL)
@@ -212,12 +202,12 @@ class CountTests(ClientTestCase):
         """It shows in the replies of a connection, and in the waits, though
         there is no interval."""
         outcome = self.count(*self.play(peers.mute, peers.echo), "-c", 0,
-                             "-n", 3, "-w", "0.2", "--json")
+                             "-n", 3, "-w", "0.3", "--json")
         figures = self.figures(outcome)
         self.assertEqual((outcome[0], figures["replies_least"],
                           figures["messages_unanswered"]), (1, 0, 1))
         self.assertGreater(figures["replies_most"], 1)
-        self.assertGreaterEqual(figures["wait_max_us"], 2e5)
+        self.assertGreaterEqual(figures["wait_max_us"], 1e5)
         self.assertGreaterEqual(figures["wait_max_us"], figures["rtt_max_us"])
 
     def test_stall(self):
@@ -289,7 +279,7 @@ class OutputTests(ClientTestCase):
         with mock.patch.object(Count, "progress_interval", 0.05):
             code, out, err = self.count(*self.play(peers.echo), "-c", 0,
                                         "-w", "0.2")
-        self.assertRegex(out.decode(), r"(?s)^(\d+ replies/s, max [0-9.]+ ms, "
+        self.assertRegex(out.decode(), r"(?s)^(\d+ replies/s, max [-0-9.]+ ms, "
                          r"\d+ verified, 0 lost, 0 wrong\n)+---")
         out = self.count(*self.play(peers.echo), "-c", 99)[1]
         self.assertRegex(out, b"^---.*\n99 sent, 99 verified, 0 lost, 0 wrong")
@@ -298,7 +288,7 @@ class OutputTests(ClientTestCase):
     def test_progress(self):
         """On a terminal one line shows how it goes, and is gone at the end."""
         (code, out, err), shown = self.progress(
-            *self.play(peers.echo), "-c", 0, "-i", 0, "-w", "0.1")
+            *self.play(peers.echo), "-c", 0, "-i", 0, "-w", "0.3")
         self.assertEqual(code, 0)
         self.assertGreater(shown.count(b"replies/s, "), 1)
         self.assertEqual(shown.count(b"\n"), 0)

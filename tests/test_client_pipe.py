@@ -95,7 +95,8 @@ class RelayTests(TestCase):
         """Return a Relay to a peer that plays script, with entrance at the
         other end of its source."""
         source, self.entrance = socket.socketpair()
-        self.connection = Connection(peers.play(self, script).address, timeout)
+        self.connection = Connection(peers.play(self, script).address)
+        self.connection.timeout = timeout
         for one in source, self.entrance, self.connection:
             self.addCleanup(one.close)
         return Relay(self.connection, source, lambda: source.recv(BLOCK),

@@ -153,12 +153,14 @@ class WaitingTests(PoolTestCase):
 
     def test_timeout(self):
         """PoolTimeout, a TimeoutError, says what to do."""
-        pool = self.pool(max_size=1, timeout=0.05)
+        pool = self.pool(max_size=1)
         with pool.connection():
+            pool.timeout = 0.05
             with self.assertRaisesRegex(PoolTimeout, "raise max_size"):
                 with pool.connection():
                     self.fail("lent twice")
         self.assertTrue(issubclass(PoolTimeout, TimeoutError))
+        pool.timeout = PATIENCE
         self.all_of(pool)
 
     def test_timeout_of_connecting(self):

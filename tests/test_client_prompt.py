@@ -356,8 +356,10 @@ class TextTests(unittest.TestCase):
 
     def test_shown_control_characters(self):
         """A terminal is not told to do anything, but a tab is text."""
-        self.assertEqual(shown(b"a\tb\x1b[2J\x7f\xc2\x9b"),
-                         "a\tb\\x1b[2J\\x7f\\x9b")
+        for code in range(256):
+            self.assertEqual(shown(chr(code).encode()), chr(code) if (
+                code == 9 or chr(code).isprintable() or code in (160, 173))
+                else "\\x%02x" % code)
 
     def test_encoded(self):
         """Undecoded bytes come back, and half a pair does not raise."""

@@ -80,6 +80,12 @@ class VerifyingTests(TestCase):
         with self.assertRaisesRegex(TimeoutError, "name:1 did not answer, after"
                                     " .* with 1 bytes unanswered; .* longer"):
             task.send(False)
+        now = connection.asked_at
+        with mock.patch("echoserver.client.connection.perf_counter",
+                        lambda: now + 5):
+            server.sendall(b"C")
+            connection.receive()
+            self.assertEqual(connection.silence, 0)
 
     def test_single_steps(self):
         """send() takes what goes, and 0 is an answer; receive() returns None

@@ -81,7 +81,7 @@ class ClientTestCase(TestCase):
         if hasattr(signal, "alarm"):
             self.handle(signal.SIGALRM, lambda *_: self.fail("it hangs"))
             self.addCleanup(signal.alarm, 0)
-            signal.alarm(int(2 * PATIENCE))
+            signal.alarm(int(4 * PATIENCE))
         for where, what, seconds in ((Tasks, "tick", 0.02),
                                      (Count, "line_interval", 0.01),
                                      (Count, "last_reply_timeout", 0.05)):

@@ -379,19 +379,23 @@ class ForkTests(PoolTestCase):
         self.assertEqual(os.waitpid(pid, 0)[1], 0)
 
     def test_child_starts_empty(self):
-        """Neither talks on the connection of the other."""
+        """Neither talks on a connection of the other, be it idle or lent, and
+        a child that leaves the block keeps nothing of it."""
         pool = self.forked
-        with pool.connection() as parents:
-            parents.echo(b"abc")
+        with contextlib.ExitStack() as stack:
+            lent = stack.enter_context(pool.connection())
+            with pool.connection() as idle:
+                idle.echo(b"abc")
 
-        def child():
-            with pool.connection() as connection:
-                return (connection is not parents and parents.closed
-                        and connection.echo(b"child") == b"CHILD")
-        self.in_child(child)
-        with pool.connection() as connection:
-            self.assertIs(connection, parents)
-            self.assertEqual(connection.echo(b"parent"), b"PARENT")
+            def child():
+                stack.close()
+                with pool.connection() as own:
+                    return (own not in (lent, idle) and lent.closed
+                            and idle.closed and own.echo(b"child") == b"CHILD")
+            self.in_child(child)
+        with pool.connection() as again:
+            self.assertIs(again, lent)
+            self.assertEqual(again.echo(b"parent"), b"PARENT")
 
     def test_child_of_a_busy_parent(self):
         """What the parent has lent is not missing in the child, nor is a lock
@@ -413,14 +417,3 @@ class ForkTests(PoolTestCase):
         self.addCleanup(stop.set)
         for _ in range(5):
             self.in_child(child)
-
-    def test_fork_in_the_block(self):
-        """The child that leaves the block keeps nothing of it."""
-        pool = self.forked
-        with contextlib.ExitStack() as stack:
-            connection = stack.enter_context(pool.connection())
-            connection.echo(b"abc")
-            self.in_child(lambda: stack.close() or connection.closed)
-        with pool.connection() as again:
-            self.assertIs(again, connection)
-            self.assertEqual(again.echo(b"abc"), b"ABC")

@@ -25,6 +25,41 @@ except ImportError:
     resource = None
 
 
+def stale(connection):
+    """Answer a second message as the first one."""
+    reply = peers.take(connection, 8).upper()
+    connection.sendall(reply)
+    peers.take(connection, 8)
+    connection.sendall(reply)
+    peers.mute(connection)
+
+
+short = peers.after(8, lambda connection: None)
+# Scripts, arguments, exit code, the words that are told, and some figures.
+FAILURES = [
+    ([], "-c3", 1, ["REFUSED"], {
+        "messages_sent": 0, "messages_unsent": 3, "outages": 1,
+        "rtt_p99_us": None, "failures": {"REFUSED": 3}}),
+    ([stale, peers.echo], "-c3", 3, ["WRONG"], {
+        "replies_verified": 2, "replies_wrong": 1,
+        "messages_lost": 0}),
+    ([peers.end, peers.verbatim], "-c4", 3, ["CLOSED", "WRONG"], {
+        "failures": {"CLOSED": 1, "WRONG": 3}}),
+    ([short], "-c2 -i600", 1, ["CLOSED"], {
+        "messages_sent": 1, "replies_verified": 1,
+        "messages_lost": 0, "messages_unsent": 1}),
+    ([short, peers.echo], "-c3 -i0.2", 1, ["CLOSED"], {
+        "replies_verified": 2, "messages_unsent": 1,
+        "messages_lost": 0}),
+    ([peers.mute], "-c1 -w0.2", 1, ["TIMEOUT"], {
+        "replies_verified": 0, "messages_lost": 0}),
+    ([peers.echo], "-c9 -i5 -w0.1", 1, ["TIMEOUT"], {
+        "messages_lost": 0}),
+    ([peers.echo], "-c9 -w0.000001", 1, ["TIMEOUT"], {
+        "messages_sent": 0}),
+]
+
+
 class CountTests(ClientTestCase):
 
     def test_lines(self):
@@ -129,34 +164,7 @@ class CountTests(ClientTestCase):
         line, though quiet, that explains the exit code; a loss while nothing
         is due is noticed at once, and the next message goes in its place; a
         stale reply is not taken."""
-        def stale(connection):
-            reply = peers.take(connection, 8).upper()
-            connection.sendall(reply)
-            peers.take(connection, 8)
-            connection.sendall(reply)
-            peers.mute(connection)
-        short = peers.after(8, lambda connection: None)
-        for scripts, args, code, words, expected in (
-                ([], "-c3", 1, ["REFUSED"], {
-                    "messages_sent": 0, "messages_unsent": 3, "outages": 1,
-                    "rtt_p99_us": None, "failures": {"REFUSED": 3}}),
-                ([stale, peers.echo], "-c3", 3, ["WRONG"], {
-                    "replies_verified": 2, "replies_wrong": 1,
-                    "messages_lost": 0}),
-                ([peers.end, peers.verbatim], "-c4", 3, ["CLOSED", "WRONG"], {
-                    "failures": {"CLOSED": 1, "WRONG": 3}}),
-                ([short], "-c2 -i600", 1, ["CLOSED"], {
-                    "messages_sent": 1, "replies_verified": 1,
-                    "messages_lost": 0, "messages_unsent": 1}),
-                ([short, peers.echo], "-c3 -i0.2", 1, ["CLOSED"], {
-                    "replies_verified": 2, "messages_unsent": 1,
-                    "messages_lost": 0}),
-                ([peers.mute], "-c1 -w0.2", 1, ["TIMEOUT"], {
-                    "replies_verified": 0, "messages_lost": 0}),
-                ([peers.echo], "-c9 -i5 -w0.1", 1, ["TIMEOUT"], {
-                    "messages_lost": 0}),
-                ([peers.echo], "-c9 -w0.000001", 1, ["TIMEOUT"], {
-                    "messages_sent": 0})):
+        for scripts, args, code, words, expected in FAILURES:
             address = self.play(*scripts) if scripts else peers.nobody()
             outcome = self.count(*address, "-qs8", "--json", *args.split())
             figures = self.figures(outcome)

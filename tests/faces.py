@@ -11,6 +11,8 @@ import os
 import signal
 import sys
 import tempfile
+import time
+from time import perf_counter
 from unittest import mock
 
 from echoserver.client.__main__ import main
@@ -20,7 +22,13 @@ from echoserver.client.waiting import Tasks
 from . import peers
 from .support import PATIENCE, TestCase
 
-__all__ = ["ClientTestCase", "CountTestCase", "ENVIRONMENT", "Terminal", "at_rest"]
+try:
+    import pty
+except ImportError:
+    pty = None
+
+__all__ = ["ClientTestCase", "ENVIRONMENT", "Terminal", "at_rest", "full_pipe",
+           "pty"]
 
 # What the tests are run with must not decide what they see.
 ENVIRONMENT = {name: value for name, value in os.environ.items()
@@ -46,8 +54,21 @@ def at_rest(process):
         return True
 
 
+def full_pipe(is_blocking):
+    """Return the ends of a pipe that is full, and how many bytes that is."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    size = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            size += os.write(writer, bytes(1 << 12))
+    os.set_blocking(writer, is_blocking)
+    return reader, writer, size
+
+
 class ClientTestCase(TestCase):
-    """A TestCase with a scripted server and the program to try on it.
+    """A TestCase with a scripted server and the program to try on it, in this
+    process with short times.
 
     An outcome is an exit code, what is on standard output, and the lines on
     standard error.
@@ -56,22 +77,40 @@ class ClientTestCase(TestCase):
     def setUp(self):
         super().setUp()
         # A background job of a script has it ignored.
-        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(
-            signal.SIGINT, signal.default_int_handler))
+        self.handle(signal.SIGINT, signal.default_int_handler)
+        if hasattr(signal, "alarm"):
+            self.handle(signal.SIGALRM, lambda *_: self.fail("it hangs"))
+            self.addCleanup(signal.alarm, 0)
+            signal.alarm(int(4 * PATIENCE))
+        for where, what, seconds in ((Tasks, "tick", 0.02),
+                                     (Count, "line_interval", 0.01),
+                                     (Count, "last_reply_timeout", 0.05)):
+            self.enter(mock.patch.object(where, what, seconds))
 
-    def play(self, script):
-        """Return the host and port of a peer that plays script."""
-        return peers.play(self, script).address
+    def handle(self, number, handler):
+        """Have a handler of a signal until the test is over."""
+        self.addCleanup(signal.signal, number, signal.signal(number, handler))
 
-    def here(self, *args, stdin=None, stdout=None, encoding="utf-8"):
+    def enter(self, context):
+        """Enter a context until the test is over; return what that returns."""
+        result = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+        return result
+
+    def play(self, *scripts):
+        """Return the host and port of a peer that plays scripts."""
+        return peers.play(self, *scripts).address
+
+    def here(self, *args, stdin=None, stdout=None, stderr=None,
+             encoding="utf-8"):
         """Return the outcome of the program in this process."""
         saved = sys.stdin, sys.stdout
+        err = io.StringIO()
         with stdout or tempfile.TemporaryFile("w+", encoding=encoding) as out:
             sys.stdin, sys.stdout = stdin or io.StringIO(), out
             try:
-                with contextlib.redirect_stderr(io.StringIO()) as err, \
-                        mock.patch("echoserver.client.program."
-                                   "make_output_wait"):
+                with contextlib.redirect_stderr(stderr or err), mock.patch(
+                        "echoserver.client.program.make_output_wait"):
                     code = main([str(arg) for arg in args])
             finally:
                 sys.stdin, sys.stdout = saved
@@ -82,6 +121,10 @@ class ClientTestCase(TestCase):
     def count(self, *args, **options):
         """Return the outcome of counting without an interval."""
         return self.here("--interval", 0, *args, **options)
+
+    def slowly(self, *args):
+        """Return the outcome at a pace that counts as slow, but is not."""
+        return self.here("-i", "0.01", *args)
 
     def converse(self, typed, *args):
         """Return the outcome of typing at a terminal."""
@@ -101,6 +144,37 @@ class ClientTestCase(TestCase):
             os.dup2(saved, 0)
             os.close(saved)
 
+    def progress(self, *args):
+        """Return the outcome where standard error is a terminal of 80
+        columns, and what that has shown."""
+        master, slave = pty.openpty()
+        with open(slave, "w") as stderr:
+            outcome = self.here(*args, stderr=stderr)
+        shown = b""
+        with open(master, "rb", 0) as reader, contextlib.suppress(OSError):
+            for data in iter(lambda: reader.read(1 << 16), b""):
+                shown += data
+        return outcome, shown
+
+    def stoppable_clock(self):
+        """Return a function that makes the program believe that it was
+        stopped for so many seconds, or suspended with the system."""
+        late, real = [0.0, 0.0], getattr(time, "clock_gettime", perf_counter)
+        self.enter(mock.patch("echoserver.client.waiting.perf_counter",
+                              lambda: perf_counter() + late[0]))
+        self.enter(mock.patch("time.clock_gettime", lambda clock: (
+            real(clock) + late[1]), create=True))
+
+        def stop(seconds, is_suspended=False):
+            late[1] += seconds
+            late[0] += 0 if is_suspended else seconds
+        return stop
+
+    def figures(self, outcome):
+        """Return the one JSON object that the output must be."""
+        self.assertEqual(outcome[1].count(b"\n"), 1, outcome)
+        return json.loads(outcome[1].decode(), parse_constant=self.fail)
+
     def client(self, *args, **options):
         """Start the program in a process of its own."""
         # Unbuffered: select() knows nothing of lines in a buffer.
@@ -114,35 +188,10 @@ class ClientTestCase(TestCase):
         self.assertNotIn(b"Traceback", err)
         return process.returncode, out, err.decode().splitlines()
 
-    def assertFails(self, outcome, code, word, address, out=b""):
-        """Check an outcome with one line: word, host:port, a sentence."""
-        self.assertEqual(outcome[:2], (code, out), outcome)
-        self.assertEqual(len(outcome[2]), 1, outcome)
+    def assertFails(self, outcome, code, word, address):
+        """Check the exit code and the only line on standard error: word,
+        host:port, a sentence; return the line."""
+        self.assertEqual((outcome[0], len(outcome[2])), (code, 1), outcome)
         self.assertRegex(outcome[2][0],
                          r"^%s %s:%d:? \w.*; \w" % ((word,) + address))
         return outcome[2][0]
-
-
-class CountTestCase(ClientTestCase):
-    """What counts with short times."""
-
-    def setUp(self):
-        super().setUp()
-        for where, what, seconds in ((Tasks, "tick", 0.02),
-                                     (Count, "line_interval", 0.01),
-                                     (Count, "last_reply_timeout", 0.05)):
-            patch = mock.patch.object(where, what, seconds)
-            patch.start()
-            self.addCleanup(patch.stop)
-
-    def slowly(self, *args):
-        """Return the outcome at a pace that counts as slow, but is not."""
-        return self.here("-i", "0.01", *args)
-
-    def figures(self, out):
-        """Return the one JSON object that out must be."""
-        self.assertEqual(out.count(b"\n"), 1, out)
-
-        def refuse(name):
-            self.fail("%s is not JSON" % name)
-        return json.loads(out.decode(), parse_constant=refuse)

@@ -5,6 +5,7 @@ with it what it likes; the peer closes it afterwards.  The scripts here are
 the ways in which a server disappoints a client.
 """
 
+import select
 import socket
 import struct
 import sys
@@ -13,52 +14,46 @@ import threading
 from .support import PATIENCE
 
 __all__ = ["Peer", "after", "banner", "corrupt", "cut", "deaf", "echo", "end",
-           "mute", "nobody", "play", "take", "verbatim"]
+           "hold", "mute", "nobody", "play", "replies", "take", "verbatim"]
 
 
 class Peer:
-    """A server on a free port of host that plays script(connection).
+    """A server on a free port of host that plays scripts until it is closed.
 
-    It accepts until the with block ends, and plays each connection in a
-    thread of its own.  What a script raises, the end of the block raises; but
-    an OSError is the client's right to cause.
+    The first connection has the first script, and so on; the last script has
+    all that follow.  Each is played in a thread of its own.  What a script
+    raises, close() raises; but an OSError is the client's right to cause.
 
     Attributes: address; accepted, the number of connections so far.
     """
 
-    def __init__(self, script, host="127.0.0.1"):
-        self.script = script
-        self.host = host
-        self.accepted = 0
-        self._failures = []
-        self._threads = []
-        self._playing = set()
-
-    def __enter__(self):
-        self._listener = socket.socket()
-        self._listener.bind((self.host, 0))
+    def __init__(self, scripts, host="127.0.0.1"):
+        self._scripts, self.accepted = list(scripts), 0
+        self._failures, self._threads, self._open = [], [], set()
+        self._listener, self._stopping = socket.socket(), False
+        self._listener.bind((host, 0))
         self._listener.listen(128)
         self.address = self._listener.getsockname()
         self._acceptor = threading.Thread(target=self._accept)
         self._acceptor.start()
-        return self
 
-    def __exit__(self, *exc_info):
+    def close(self):
+        """Stop; raise what a script has raised."""
         self.stop()
         for thread in self._threads:
             thread.join(PATIENCE)
-        if self._failures and exc_info[0] is None:
+        if self._failures:
             raise self._failures[0]
 
     def stop(self):
         """Refuse from now on, and cut what is still open."""
-        if self._acceptor.is_alive():
+        if not self._stopping:
+            self._stopping = True
             # A shutdown wakes accept() on Linux, a connection everywhere.
-            self._acceptor.stopping = True
-            socket.create_connection(self.address).close()
+            socket.create_connection(self.address, PATIENCE).close()
             self._acceptor.join(PATIENCE)
         self._listener.close()
-        for connection in list(self._playing):
+        for connection in list(self._open):
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
@@ -67,33 +62,34 @@ class Peer:
     def _accept(self):
         while True:
             connection = self._listener.accept()[0]
-            if getattr(threading.current_thread(), "stopping", False):
+            if self._stopping:
                 connection.close()
                 return
+            script = self._scripts.pop(0)
+            self._scripts = self._scripts or [script]
             self.accepted += 1
-            self._playing.add(connection)
-            thread = threading.Thread(target=self._play, args=(connection,))
-            self._threads.append(thread)
-            thread.start()
+            self._open.add(connection)
+            self._threads.append(threading.Thread(
+                target=self._play, args=(script, connection)))
+            self._threads[-1].start()
 
-    def _play(self, connection):
+    def _play(self, script, connection):
         connection.settimeout(PATIENCE)
         try:
-            self.script(connection)
+            script(connection)
         except OSError:
             pass
         except BaseException as failure:
             self._failures.append(failure)
         finally:
-            self._playing.discard(connection)
+            self._open.discard(connection)
             connection.close()
 
 
-def play(test, script):
-    """Return a Peer that plays script until test, a TestCase, is over."""
-    peer = Peer(script)
-    peer.__enter__()
-    test.addCleanup(peer.__exit__, None, None, None)
+def play(test, *scripts, **options):
+    """Return a Peer that plays scripts until test, a TestCase, is over."""
+    peer = Peer(scripts, **options)
+    test.addCleanup(peer.close)
     return peer
 
 
@@ -131,19 +127,30 @@ def take(connection, count):
     return data
 
 
-def echo(connection):
-    """Do it right until the client's end."""
-    while True:
-        data = connection.recv(1 << 16)
-        if not data:
-            return
-        connection.sendall(data.upper())
+def replies(change):
+    """Return a script that answers with change(data) until the client's
+    end."""
+    def script(connection):
+        for data in iter(lambda: connection.recv(1 << 16), b""):
+            connection.sendall(change(data))
+    return script
 
 
-def mute(connection):
-    """Read everything, say nothing."""
-    while connection.recv(1 << 16):
-        pass
+# Do it right; say nothing; answer with the letter Q in place of A; send back
+# what came as it came, as cat would.
+echo = replies(bytes.upper)
+mute = replies(lambda data: b"")
+corrupt = replies(lambda data: data.upper().replace(b"A", b"Q"))
+verbatim = replies(bytes)
+
+
+def hold(connection):
+    """Say nothing, and do not end either, until the client or the peer has
+    closed both directions."""
+    poller = select.poll()
+    poller.register(connection, 0)
+    if not poller.poll(PATIENCE * 1000):
+        raise AssertionError("nobody has closed")
 
 
 def end(connection):
@@ -159,31 +166,13 @@ def cut(connection):
     connection.close()
 
 
-def corrupt(connection):
-    """Answer with the letter Q in place of A."""
-    while True:
-        data = connection.recv(1 << 16)
-        if not data:
-            return
-        connection.sendall(data.upper().replace(b"A", b"Q"))
-
-
-def verbatim(connection):
-    """Send back what came as it came, as cat would."""
-    while True:
-        data = connection.recv(1 << 16)
-        if not data:
-            return
-        connection.sendall(data)
-
-
 def banner(connection):
     """Speak first, as another service does; then echo."""
     connection.sendall(b"220 mail.example ESMTP ready\r\n")
     echo(connection)
 
 
-def after(count, then, ready=None, request=None):
+def after(count, then=mute, ready=None, request=None):
     """Return a script: read request bytes, answer count of them, wait for
     the event ready, and play then.
 
@@ -201,6 +190,7 @@ def after(count, then, ready=None, request=None):
 
 if __name__ == "__main__":
     # A peer in a process of its own: an honest echo, until its input ends.
-    with Peer(echo, *sys.argv[1:]) as peer:
-        print(peer.address[1], flush=True)
-        sys.stdin.read()
+    peer = Peer([echo])
+    print(peer.address[1], flush=True)
+    sys.stdin.read()
+    peer.close()

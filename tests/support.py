@@ -9,6 +9,7 @@ program.
 import atexit
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -33,6 +34,13 @@ if sys.dont_write_bytecode and sys.version_info >= (3, 8):
     atexit.register(_cache.cleanup)
     os.environ["PYTHONPYCACHEPREFIX"] = _cache.name
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# The background job of a script, and nohup, have these ignored, and programs
+# that are started inherit that.
+for _name in "SIGINT", "SIGQUIT", "SIGHUP":
+    if getattr(signal, _name, None) and signal.getsignal(
+            getattr(signal, _name)) == signal.SIG_IGN:
+        signal.signal(getattr(signal, _name), signal.SIG_DFL)
 
 # An environment in which nothing flushes, or speaks UTF-8, by itself.
 PLAIN = {name: value for name, value in os.environ.items()

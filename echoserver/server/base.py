@@ -10,6 +10,7 @@ shutdown_request, close_request.  Each may be overridden.
 """
 
 import contextlib
+import os
 import socket
 import socketserver
 import sys
@@ -294,7 +295,7 @@ class EchoServer(socketserver.TCPServer):
             self.peers.cut(peer, "drain")   # which wakes its handler
             self.close_request(peer.request)
             with contextlib.suppress(OSError):  # rfile and wfile keep it open
-                socket.close(peer.request.detach())
+                os.close(peer.request.detach())
         own = self.peers.own()
         if own is not None:
             self.peers.end(own, "drain", at_rest=True)

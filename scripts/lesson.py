@@ -156,7 +156,9 @@ def newcomers(play: Play, server: Server) -> Seen:
 def death(play: Play) -> Verdict:
     """Let newcomers come among hundreds of busy clients of each server."""
     play.screen.say("%d clients connect and ask, again at each reply. Three "
-                    "newcomers come, and ask now and then." % BUSY)
+                    "newcomers come, and ask now and then. The first server "
+                    "is the lesson's own: a thread for each client, and no "
+                    "more." % BUSY)
     seen: Dict[str, Seen] = {}
     with own_server(play) as server:
         seen["lesson's"] = newcomers(play, server)
@@ -165,7 +167,7 @@ def death(play: Play) -> Verdict:
             with play.server(model, "-q") as server:
                 seen[model] = newcomers(play, server)
     play.screen.draw([
-        "%-10s%24s%22s%22s" % ("", "longest wait: newcomers", "the busy ones",
+        "%-10s%24s%22s%22s" % ("", "first reply: newcomers", "any: busy ones",
                                "memory of 10,000"), *(
             "%-10s%24s%22s%19s MB" % (
                 name, each.waiting + show_time(each.first), show_time(
@@ -325,8 +327,9 @@ ACTS = [
         "end of a process is the end of one connection only.",
         a_process_each, ["processes"], proc=True),
     Act("many", "When hundreds of clients come and stay busy, a thread or a "
-        "process for each costs memory, and falls into apparent death: "
-        "somebody waits for seconds. One thread serves all in turn.",
+        "process for each costs memory, and simple servers seem dead: some "
+        "clients wait for seconds. One thread serves all in turn; and "
+        "--model threads lets newcomers first.",
         death, ["threads", "events"], 3 * BUSY, proc=True),
     Act("pinned", "A pool of workers bounds what threads cost, and has a "
         "ceiling: when each worker has a client, the next waits until one "

@@ -150,10 +150,9 @@ class ReadmeTest(TestCase):
         """What it points to is there."""
         for name in re.findall(r"\]\(([^)#:]+)\)", README):
             self.assertTrue(os.path.exists(os.path.join(ROOT, name)), name)
-        for name in re.findall(r"`((?:server|models|client)/\w+\.py)`",
+        for name in re.findall(r"`((?:echoserver|scripts|tests)/[\w/.]+)`",
                                README):
-            self.assertTrue(os.path.exists(os.path.join(
-                ROOT, "echoserver", name)), name)
+            self.assertTrue(os.path.exists(os.path.join(ROOT, name)), name)
 
 
 if __name__ == "__main__":

@@ -101,6 +101,7 @@ class NewcomerTest(ModelTestCase):
         with mock.patch.object(threads, "start_thread", start):
             self.answers(server)
         self.assertEqual(held, [True])
+        server.gate.wait()      # until the acceptor has opened it
         server.gate.close()
         for turns in range(100):
             busy.sendall(b"x")

@@ -85,7 +85,7 @@ signal.signal(signal.SIGCHLD, signal.SIG_IGN)""")
                           "(signal 9; starting another)")
         for earlier, later in zip(times, times[1:]):
             self.assertGreater(later - earlier, 0.09)
-        self.log_line(process, "(ended with exit status 1; starting another)")
+        self.log_line(process, "(ended with exit status 3; starting another)")
 
     def test_workers_that_cannot_serve(self):
         """If none can, there is no ready line, and the reason is told."""

@@ -23,6 +23,9 @@ from .system import ignore_callers
 __all__ = ["Workers", "serve_in_child"]
 
 
+CANNOT_SERVE = 3    # the exit status of a worker that has not served
+
+
 class Workers:
 
     """Serve with count processes in place of server, which listens: its
@@ -96,7 +99,7 @@ class Workers:
             server = self._make_server(index, self.server.socket)
         except (MemoryError, OSError, RuntimeError) as error:
             logger.error("%s", explain(error, self.server.server_address))
-            return 1
+            return CANNOT_SERVE
         server.adopted = self.server.adopted    # or else the backlog is ours
         server.acceptor.breather = self.breather
         self._reports.close()
@@ -124,7 +127,7 @@ class Workers:
         child.close()
         self._children.pop(child)()
         if self.loop.stopping:
-            self.cut_short += bool(status)
+            self.cut_short += status not in (0, CANNOT_SERVE << 8)
         elif self._served:  # or else it has told why, and may be the last
             logger.error("worker %d %s; starting another", child.pid,
                          describe(status))

@@ -155,10 +155,8 @@ def newcomers(play: Play, server: Server) -> Seen:
 
 def death(play: Play) -> Verdict:
     """Let newcomers come among hundreds of busy clients of each server."""
-    play.screen.say("%d clients connect and ask, again at each reply. Three "
-                    "newcomers come, and ask now and then. The first server "
-                    "is the lesson's own: a thread for each client, and no "
-                    "more." % BUSY)
+    play.screen.say("%d clients ask again at each reply; three newcomers come. "
+                    "First the lesson's own server: simple threads." % BUSY)
     seen: Dict[str, Seen] = {}
     with own_server(play) as server:
         seen["lesson's"] = newcomers(play, server)
@@ -328,8 +326,7 @@ ACTS = [
         a_process_each, ["processes"], proc=True),
     Act("many", "When hundreds of clients come and stay busy, a thread or a "
         "process for each costs memory, and simple servers seem dead: some "
-        "clients wait for seconds. One thread serves all in turn; and "
-        "--model threads lets newcomers first.",
+        "wait for seconds. Not with one thread, nor with newcomers first.",
         death, ["threads", "events"], 3 * BUSY, proc=True),
     Act("pinned", "A pool of workers bounds what threads cost, and has a "
         "ceiling: when each worker has a client, the next waits until one "

@@ -198,7 +198,7 @@ for file, handed in ((good, (pid, 2)), (good, (1, 1)), (deaf, (pid, 1)),
     try:
         handed_listener()
     except OSError as error:
-        print(error)
+        print(error, flush=True)
 os._exit(0)"""
 
     def activate(self, host, closed, *args):

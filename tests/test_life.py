@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import unittest
+import warnings
 from unittest import mock
 
 from echoserver import (BlockingEchoServer, EchoHandler, EchoServer,
@@ -144,7 +145,9 @@ class Life:
         server = self.serve()
         s = self.client(server)
         for end in server.shutdown, server.server_close:
-            pid = os.fork()
+            with warnings.catch_warnings():     # of threads beside a fork
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
             if not pid:
                 try:
                     end()

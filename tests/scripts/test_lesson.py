@@ -21,7 +21,7 @@ finally:
     sys.path.remove(SCRIPTS)
 
 ENVIRONMENT = dict(PLAIN, COLUMNS="80", LC_ALL="C")
-SHORT = "--stretch", "0.2"
+SHORT = "--stretch", "0.4"
 
 # The play, with a change.
 CHANGED = """\

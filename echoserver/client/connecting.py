@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from ..address import checked_address, show_address
-from .waiting import READ, WRITE, Files, Task
+from .waiting import READ, WRITE, Task
 
 __all__ = ["Address", "Link", "Place", "connect", "describe", "lookup"]
 

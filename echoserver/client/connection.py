@@ -14,7 +14,7 @@ import math
 import socket
 import sys
 from time import perf_counter
-from typing import Any, List, Optional, Tuple, Union
+from typing import List, Optional, Tuple, Union
 
 from ..address import checked_address
 from .connecting import Address, Link, connect, describe

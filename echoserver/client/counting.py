@@ -17,7 +17,7 @@ import math
 import shutil
 import sys
 from collections import deque
-from typing import Any, Deque, Dict, Iterable, List, Optional
+from typing import Any, Deque, Dict, List, Optional
 
 from .connecting import Place, connect, describe, lookup
 from .connection import Connection

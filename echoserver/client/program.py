@@ -44,8 +44,6 @@ exit codes:
 _MAX_SIZE = 1 << 26
 # Connections: more than any limit of descriptors, or what select() takes.
 _MAX_CONNECTIONS = 500 if os.name == "nt" else 10 ** 6
-
-
 # Descriptors that are not for connections: standard streams, pollers, files.
 _SPARE = 32
 

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from typing import Any, List, Optional, Type, Union
+from typing import List, Optional, Type, Union
 
 from ..address import show_address
 from ..console import allow_descriptors, discard_output, make_output_wait

@@ -22,7 +22,6 @@ from .system import ignore_callers
 
 __all__ = ["Workers", "serve_in_child"]
 
-
 CANNOT_SERVE = 3    # the exit status of a worker that has not served
 
 

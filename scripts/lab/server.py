@@ -17,7 +17,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 __all__ = ["Failure", "ROOT", "START_TIMEOUT", "Server", "ask_models",
            "field", "read"]

@@ -12,6 +12,7 @@ SIGTERM to every process of a service.
 """
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -19,11 +20,6 @@ import struct
 from typing import Any, Callable, Optional
 
 from .log import logger
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    pass
 
 __all__ = ["Child", "describe", "hear_parent"]
 
@@ -37,9 +33,9 @@ class Child:
 
     """A forked child that calls run(control) and exits with its result.
 
-    fileno() becomes readable when it has ended.  The control socket that
-    run() is given becomes readable when the parent has called stop(), or has
-    ended.
+    fileno() becomes readable when run() has sent a byte to control, or the
+    child has ended.  control becomes readable when the parent has called
+    stop(), or has ended.
 
     The child ignores SIGINT, SIGTERM and SIGHUP, which a terminal or a service
     manager sends to all processes: the parent decides how to end.
@@ -82,6 +78,13 @@ class Child:
     def fileno(self) -> int:
         return self._control.fileno()
 
+    def has_sent(self) -> bool:
+        """Return whether run() has sent a byte; False at its end."""
+        try:
+            return bool(self._control.recv(1))
+        except OSError:     # it has ended without reading a command
+            return False
+
     def poll(self) -> Optional[int]:
         """Return the status that os.waitpid() gives, None while it lives."""
         try:
@@ -99,7 +102,8 @@ class Child:
         """Return the status at its end; kill it after timeout seconds."""
         try:
             self._control.settimeout(min(timeout, MAX_TIMEOUT))
-            self._control.recv(1)
+            while self._control.recv(1):
+                pass
         except (socket.timeout, BlockingIOError):  # the latter if it is 0
             os.kill(self.pid, signal.SIGKILL)
         except OSError:

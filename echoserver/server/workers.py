@@ -31,8 +31,8 @@ class Workers:
     socket, its loop and its grace are used, and it accepts no client.
 
     make_server(index, listener) is called in each worker and returns what
-    that serves with.  on_ready() is called when each worker serves or has
-    failed; if all have failed, serve_forever() returns.
+    that serves with.  on_ready() is called when the first worker serves; if
+    all end before, serve_forever() returns.
 
     Class variables that may be overridden, in seconds:
 
@@ -60,17 +60,17 @@ class Workers:
         self._served = False        # whether a worker has ever served
         # With the function that starts another in its place, in time.
         self._children: Dict[Child, Callable[[], None]] = {}
-        # Each of the first workers has the other end until it serves or ends.
-        self._reports, self._report = socket.socketpair()
         self._stopped_at = 0.0      # the last time, monotonic
 
     def serve_forever(self) -> None:
         """Start the workers; return soon after stop()."""
-        self.loop.add(self._reports, self._hear)
         for index in range(self._count):
             self._start(index)
-        self._report.close()
         while not self.loop.stopping:
+            if not (self._served or self._children):
+                logger.error("none of the workers can serve")
+                self.cut_short += 1
+                break
             self.loop.run_once()
 
     def _start(self, index: int) -> None:
@@ -87,7 +87,7 @@ class Workers:
             logger.error("%s", explain(error, self.server.server_address))
             return again()
         self._children[child] = again
-        self.loop.add(child, self._worker_ended)
+        self.loop.add(child, self._hear)
 
     def _work(self, index: int, control: socket.socket) -> int:
         """Be a worker."""
@@ -101,24 +101,17 @@ class Workers:
             return CANNOT_SERVE
         server.adopted = self.server.adopted    # or else the backlog is ours
         server.acceptor.breather = self.breather
-        self._reports.close()
-        with self._report, contextlib.suppress(OSError):
-            self._report.send(b".")     # unless the first have all reported
+        with contextlib.suppress(OSError):  # the parent has ended
+            control.send(b".")
         return serve_in_child(server, control)
 
-    def _hear(self, reports: socket.socket) -> None:
-        """Learn that a worker serves, or that all have told or ended."""
-        if reports.recv(1):
-            self._served = True
-        elif self._served:
-            self.loop.remove(reports)
-            self._on_ready()
-        else:
-            logger.error("none of the workers can serve")
-            self.cut_short += 1
-            self.loop.stop()
-
-    def _worker_ended(self, child: Child) -> None:
+    def _hear(self, child: Child) -> None:
+        """Learn that a worker serves, or has ended."""
+        if child.has_sent():
+            if not self._served:
+                self._served = True
+                self._on_ready()
+            return
         status = child.poll()
         if status is None:
             return  # about to: its files close first, and this is called again
@@ -152,8 +145,6 @@ class Workers:
             self.cut_short += 1
             child.wait(0)
         self.loop.close()
-        self._reports.close()
-        self._report.close()
         for child in self._children:
             end_soon()      # the log may be stuck, as the worker was
             logger.error("worker %d did not drain and was killed", child.pid)

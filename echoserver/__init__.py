@@ -11,8 +11,6 @@ wait for the server to be imported, nor the other way round.
 """
 
 import importlib
-import os
-import select
 import sys
 import types
 from typing import TYPE_CHECKING, Any, List
@@ -28,13 +26,9 @@ if TYPE_CHECKING:
         SelectorEchoServer, ThreadingEchoServer, ThreadPoolEchoServer)
 
 __all__ = ["BlockingEchoServer", "Connection", "ConnectionPool", "EchoHandler",
-           "EchoServer", "PinnedEchoServer", "PoolClosed", "PoolTimeout",
-           "SelectorEchoServer", "ThreadingEchoServer", "WrongEcho"]
-
-if hasattr(os, "fork"):
-    __all__.append("ForkingEchoServer")
-if hasattr(select, "epoll"):
-    __all__.append("ThreadPoolEchoServer")
+           "EchoServer", "ForkingEchoServer", "PinnedEchoServer", "PoolClosed",
+           "PoolTimeout", "SelectorEchoServer", "ThreadPoolEchoServer",
+           "ThreadingEchoServer", "WrongEcho"]
 
 __version__ = "1.2.0"
 

@@ -14,10 +14,12 @@ import sys
 import tempfile
 import threading
 import unittest
+from unittest import mock
 
 from echoserver import EchoHandler
 from echoserver.server.child import Child
 from echoserver.server.drain import CUT_TIMEOUT
+from echoserver.server.idle import IdleTimeout
 from echoserver.server.models import MODELS
 from echoserver.server.workers import serve_in_child
 
@@ -124,6 +126,8 @@ class ForkedServer:
         self.server.loop.close()
         self.server.loop.__init__()
         self.server.life.__init__(self.server.loop)
+        self.server.idle.__init__(self.server.loop, self.server.peers,
+                                  self.server.idle.timeout)
         return serve_in_child(self.server, control)
 
     def stop(self, grace=None):
@@ -214,15 +218,15 @@ class ModelTestCase(TestCase):
         is the test's."""
         cls = cls or self.server_class
         shorter = {"send_timeout": 0.02}
-        if hasattr(cls, "pool_size"):
+        if cls.pool_size:
             shorter["pool_size"] = 8
         cls = type(cls.__name__, (cls,), shorter)
-        server = cls(address, handler, **options)
+        with mock.patch.object(IdleTimeout, "tick", 0.05):
+            server = cls(address, handler, **options)
         self.addCleanup(server.server_close)
         # Most have nothing to wait for.
         server.drain.loopback_quiet_period = 0.01
         server.drain.last_call = 0.002
-        server.idle.tick = 0.05
         server.acceptor.pause = server.acceptor.limit_interval = 0.05
         return server
 

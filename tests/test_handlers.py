@@ -192,8 +192,7 @@ class Handlers:
         """It costs its own connection, and is told; no worker and no loop
         ends."""
         self.only_here()
-        size = ({"pool_size": 1} if hasattr(self.server_class, "pool_size")
-                else {})
+        size = {"pool_size": 1} if self.server_class.pool_size else {}
         for error in Failed("no"), KeyboardInterrupt():
             self.dies(self.serve(replying(dies(error)), **size), 2)
         self.assertEqual(len(self.log("unexpected error")), 4)

@@ -12,7 +12,6 @@ from echoserver.server.drain import Drain
 from echoserver.server.handler import Buffer, Peer
 from echoserver.server.idle import IdleTimeout
 from echoserver.server.loop import Loop
-from echoserver.server.threads import Gate
 
 from .models import PATIENCE, ModelTestCase, every_model, until
 
@@ -107,8 +106,8 @@ class ClockTest(unittest.TestCase):
         self.ours, self.theirs = socket.socketpair()
         self.addCleanup(self.ours.close)
         self.addCleanup(self.theirs.close)
-        self.peers = Connections(Peer, self.loop.call, True)
-        self.idle = IdleTimeout(self.loop, self.peers, Gate(), 10)
+        self.peers = Connections(Peer, print, True)
+        self.idle = IdleTimeout(self.loop, self.peers, 10)
         self.peers.add(self.ours, ("192.0.2.1", 1))
         self.made = self.peers[self.ours]
 
@@ -160,7 +159,7 @@ class ClockTest(unittest.TestCase):
         self.assertIs(self.made.turn(Buffer()), False)
 
     def drain(self, began):
-        drain = Drain(self.loop, self.peers, None, Gate(), lambda: 5)
+        drain = Drain(self.loop, self.peers, None, lambda: 5)
         drain.began = began
         return drain
 

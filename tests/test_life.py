@@ -331,7 +331,7 @@ class StartTest(ModelTestCase):
         """What cannot start leaves nothing open."""
         with mock.patch.object(threading.Thread, "start",
                                side_effect=RuntimeError("no thread")):
-            with self.assertRaises(RuntimeError):
+            with self.assertRaises(OSError):
                 ThreadingEchoServer.start()
 
     def test_options(self):

@@ -1,7 +1,7 @@
 """The loop: files, times, wake-ups; and the systems that have no epoll."""
 
 import select
-import selectors
+import signal
 import socket
 import threading
 from unittest import mock
@@ -9,7 +9,7 @@ from unittest import mock
 from echoserver import BlockingEchoServer
 from echoserver.server.loop import Loop, Selector
 
-from .models import MODELS, PATIENCE, ModelTestCase, TestCase, stream
+from .models import PATIENCE, ModelTestCase, TestCase, stream
 
 
 class Spy(Selector):
@@ -22,12 +22,6 @@ class Spy(Selector):
     def poll(self, timeout, maxevents):
         self.timeouts.append(timeout)
         return super().poll(timeout, maxevents)
-
-
-class OnlySelect(Selector):
-    """What there is on Windows."""
-
-    selector_class = selectors.SelectSelector
 
 
 class LoopTest(TestCase):
@@ -59,14 +53,6 @@ class LoopTest(TestCase):
         self.loop.run_once(0)
         self.loop.run_once(0)
         self.assertEqual(len(called), 1)
-
-    def test_call(self):
-        """What was added is called, though it is not ready; nothing else."""
-        called, (ours, theirs) = [], self.pair()
-        self.loop.add(ours, called.append)
-        self.loop.call(ours)
-        self.loop.call(theirs)
-        self.assertEqual(called, [ours])
 
     def test_call_at(self):
         """Each function is called once, in the order of the times, and not
@@ -120,10 +106,8 @@ class ServerLoopTest(ModelTestCase):
         self.assertLessEqual(len(timeouts), 5)
 
     def test_idle_timeout(self):
-        """The clock matters only while somebody is connected, and little."""
-        timeouts = self.timeouts(1, idle_timeout=1000)
-        self.assertEqual(timeouts[0], 3600)
-        self.assertGreater(min(timeouts), 90)
+        """The clock matters little."""
+        self.assertGreater(min(self.timeouts(1, idle_timeout=1000)), 90)
 
     def test_listener_that_is_not_ready(self):
         """accept() never blocks the loop, whatever the poller has said."""
@@ -144,29 +128,20 @@ class ServerLoopTest(ModelTestCase):
         self.ended(thread)
 
 
-class OtherSystemsTest(ModelTestCase):
-    """Systems without epoll, mimicked."""
+class NoEpollTest(ModelTestCase):
+    """A system without epoll, mimicked."""
 
     def test_slow_reader(self):
         """A reply that does not fit is finished when it does; the others are
         served meanwhile; and the end comes."""
-        for name in "threads", "pinned", "events":
-            with mock.patch.object(Loop, "poller_class", OnlySelect):
-                server = self.serve(cls=MODELS[name])
-            s = self.connect(server.server_address, window=4096)
+        for name in "threads", "events":
+            process = self.run_server("0", "-m", name, prelude="""
+import select
+del select.epoll""")
+            address = self.ready(process)
+            s = self.connect(address, window=4096)
             sent = self.fill(s)
-            self.answers(server)
+            self.answers(address)
             self.assertTrue(self.receive(s, sent) == stream(sent).upper())
-            server.server_close()
+            self.assertEqual(self.outcome(process, signal.SIGTERM)[0], 0)
             self.ends(s)
-
-    def test_cap(self):
-        """The model that waits in select() says how much it holds, and holds
-        to that."""
-        for limit, kept in (0, 500), (1000, 500), (20, 20):
-            with mock.patch.object(Loop, "poller_class", OnlySelect):
-                server = self.serve(cls=MODELS["events"],
-                                    max_connections=limit)
-            self.assertEqual(server.max_connections, kept)
-            self.answers(server)
-        self.assertEqual(len(self.log("WARNING select")), 2)

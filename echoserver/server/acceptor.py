@@ -14,16 +14,10 @@ from time import monotonic, sleep
 from typing import Any, Callable, Optional, Tuple
 
 from .connections import Connections
-from .idle import IdleTimeout
 from .log import OneASecond, logger
 from .loop import Loop
-from .threads import Gate
 
 __all__ = ["Acceptor", "is_shortage"]
-
-# Connections accepted in one go: clients that have come at once are let in
-# before those inside get their turn again.
-MAX_ACCEPTS = 1024
 
 # What fork(), pthread_create(), epoll_ctl() and socket calls report of a
 # system that is out of something, in this order.  Any other error of a hook
@@ -42,7 +36,8 @@ class Acceptor:
 
     Class variables that may be overridden:
 
-    - max_accepts: clients accepted in one go
+    - max_accepts: clients accepted in one go, before those inside get their
+      turn again
     - breather: seconds between two of them, so that another process that
       shares the listener has its turn; 0 for a listener of one
     - pause: seconds without accepting if the system was out of something; and
@@ -50,7 +45,7 @@ class Acceptor:
     - limit_interval: seconds between two log lines about the limit
     """
 
-    max_accepts = MAX_ACCEPTS
+    max_accepts = 1024
     breather = 0.0
     pause = 0.5
     short_pause = 0.01
@@ -58,40 +53,32 @@ class Acceptor:
 
     def __init__(self, server: socketserver.TCPServer,
                  fail: Callable[[Any, Any], Any], limit: Callable[[], int],
-                 loop: Loop, peers: Connections, idle: IdleTimeout, gate: Gate
-                 ) -> None:
+                 loop: Loop, peers: Connections) -> None:
         self._server = server
         self._fail = fail
         self._limit = limit
         self._loop = loop
         self._peers = peers
-        self._idle = idle
-        self._gate = gate
         self._listener: Any = None  # while the loop watches it
         self.complaints = OneASecond()
-        # Clients wait until a connection ends; or until there is more of what
-        # the system was out of, and are then to be accepted again.
-        self.at_limit = False
-        self._is_resting = self._retries = False
+        # Clients wait until a connection ends; or for a moment, until there
+        # may be more of what the system was out of.
+        self.at_limit = self._is_resting = False
         # Accepted, and to be served as soon as the system has the means.
         self._held: Optional[Tuple[Any, Any]] = None
         self.drains = False     # whether a stop has to wait for the backlog
-        # How often the limit was reached or left since the last line of that,
-        # and when the next line may come.
-        self._changes = 0
-        self._next_line = float("-inf")
+        # Whether the last line about the limit said that it is reached, and
+        # whether that was a moment ago.
+        self._told = self._told_lately = False
 
     def update(self, listener: Any) -> None:
         """Watch listener if there is room; called before each wait."""
-        if (self.at_limit or self._retries) and not self._is_full():
-            self._retries = False
+        if (self.at_limit or self._held) and not self._is_full():
             self.accept_waiting()   # those that have waited longest
-        was_at_limit = self.at_limit
         # First: a connection that ends from now on wakes the loop.
         self.at_limit = True
         self.at_limit = self._is_full()
-        if self.at_limit is not was_at_limit:
-            self._changes += 1
+        if not self._told_lately:
             self._tell_limit()
         self.watch(None if self.at_limit or self._is_resting else listener)
 
@@ -122,7 +109,7 @@ class Acceptor:
                     sleep(self.breather)
             return True
         finally:
-            self._gate.open()   # a model that starts threads has closed it
+            self._peers.gate.open()   # a model that starts threads has closed it
 
     def accept(self) -> bool:
         """Accept one connection and have it served; False if there is none."""
@@ -157,7 +144,6 @@ class Acceptor:
     def _begin(self, request: Any, client_address: Any) -> None:
         if request not in self._peers:
             self._peers.add(request, client_address)
-            self._idle.watch()
             try:
                 verified = self._server.verify_request(request, client_address)
             except OSError:     # the hook's own, no shortage
@@ -178,7 +164,7 @@ class Acceptor:
                            else self.short_pause), self._retry)
 
     def _retry(self) -> None:
-        self._is_resting, self._retries = False, True
+        self._is_resting = False
         self._loop.wake()       # and so to update()
 
     def _is_full(self) -> bool:
@@ -186,22 +172,18 @@ class Acceptor:
         return 0 < self._limit() <= inside
 
     def _tell_limit(self) -> None:
-        """Log whether the limit is reached, once in an interval at most."""
-        now = monotonic()
-        if now < self._next_line:
-            if self._changes == 1:
-                self._loop.call_at(self._next_line, self._tell_limit)
-        elif self._changes:
-            often = ("" if self._changes == 1 else
-                     " (changed %d times)" % self._changes)
+        """Log that the limit is reached or left, once in an interval."""
+        self._told_lately = self.at_limit is not self._told
+        if self._told_lately:
+            self._told = self.at_limit
             if self.at_limit:
-                logger.warning("at the limit of %d connections; others wait%s",
-                               self._limit(), often)
+                logger.warning("at the limit of %d connections; others wait",
+                               self._limit())
             else:
-                logger.info("below the limit of %d connections again%s",
-                            self._limit(), often)
-            self._changes = 0
-            self._next_line = now + self.limit_interval
+                logger.info("below the limit of %d connections again",
+                            self._limit())
+            self._loop.call_at(monotonic() + self.limit_interval,
+                               self._tell_limit)
 
 
 def is_shortage(error: BaseException) -> bool:

@@ -93,8 +93,6 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("place", nargs="?", type=place, metavar="port", default=(None, None),
         help="or HOST:PORT, to listen on; 0 picks a free one (default 8080)")
-    add("port_after_host", nargs="?", type=port, metavar="port",
-        default=(None, None), help=argparse.SUPPRESS)
     add("-b", "--bind", type=place, metavar="ADDRESS", default=(None, None),
         help="address or name to listen on; 0.0.0.0 for every IPv4 address, "
         ":: for every address (default 127.0.0.1)")
@@ -113,10 +111,10 @@ def make_parser() -> argparse.ArgumentParser:
             default=getattr(EchoServer, flag[2:].replace("-", "_")),
             help=what + " (default %(default)g)")
     add("--pool-size", type=number(int, 1), metavar="N",
-        default=argparse.SUPPRESS, help="worker threads: %s.  pool takes "
-        "turns; with --delay it needs one for each reply that waits" %
-        ", ".join("%d of %s" % (getattr(cls, "pool_size"), name) for name, cls
-                  in MODELS.items() if hasattr(cls, "pool_size")))
+        help="worker threads: %s.  pool takes turns; with --delay it needs "
+        "one for each reply that waits" % ", ".join(
+            "%d of %s" % (cls.pool_size, name)
+            for name, cls in MODELS.items() if cls.pool_size))
     add("--workers", type=number(int, 0), metavar="N", default=0,
         help="serve with N processes of the model on one port, to use more "
         "CPUs than one; limits hold in total, log lines are per process")
@@ -133,15 +131,12 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     """Return the arguments, checked; exit with 2 if they make no sense."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    if "pool_size" in args and not hasattr(MODELS[args.model], "pool_size"):
+    if args.pool_size and not MODELS[args.model].pool_size:
         parser.error("--pool-size goes with --model pinned or --model pool")
     if 0 < args.max_connections < args.workers:
         parser.error("--max-connections must not be less than --workers")
-    if args.workers and not hasattr(os, "fork"):
-        parser.error("--workers needs fork(), which this system does not have")
     hosts, ports = ([value for value in values if value is not None]
-                    for values in zip(args.place, args.port_after_host,
-                                      args.bind, args.port))
+                    for values in zip(args.place, args.bind, args.port))
     for what in hosts, ports:
         if len(what) > 1:
             parser.error("there is one address or port too many: %s" %

@@ -15,27 +15,28 @@ import socket
 import socketserver
 import sys
 import threading
+from time import monotonic, sleep
 from typing import Any, Optional, Tuple, Type, TypeVar
 
 from ..address import checked_address, show_address
-from . import handler, listening
+from . import listening
 from .acceptor import Acceptor
 from .connections import Connections
 from .drain import CUT_TIMEOUT, Drain
-from .handler import Buffer, EchoHandler, Peer
+from .handler import Buffer, EchoHandler, Peer, uses_turns
 from .idle import IdleTimeout
 from .life import Life
 from .log import logger
 from .loop import Loop
-from .system import (ACCEPTED_INHERIT, REUSE_ADDRESS, end_on_close, limit_wait,
-                     linger, listens, reason_of)
-from .threads import Gate
+from .system import (ACCEPTED_INHERIT, end_on_close, limit_wait, linger,
+                     listens, reason_of)
 
 __all__ = ["EchoServer"]
 
 Self = TypeVar("Self", bound="EchoServer")
 
 LINGER_TIMEOUT = 1.0    # seconds for which unread input is read at a close
+DELAY_TICK = 0.05   # seconds after which a delay looks whether it is to end
 
 
 class EchoServer(socketserver.TCPServer):
@@ -58,9 +59,10 @@ class EchoServer(socketserver.TCPServer):
     - idle_timeout: seconds without a byte moved either way; 0 is never
     - grace: seconds that a drain may take
     - delay: seconds before each reply; not of a handler with its own handle()
+    - pool_size: worker threads, 1 or more, of the models that have some
 
-    Instance variables: its parts peers (Connections), gate, idle, loop,
-    acceptor, drain; turns, whether its handlers do nothing but call
+    Instance variables: its parts peers (Connections), idle, loop, acceptor,
+    drain; turns, whether its handlers do nothing but call
     Peer.turn().
 
     ValueError is raised for an option, TypeError for an address that is not
@@ -75,6 +77,7 @@ class EchoServer(socketserver.TCPServer):
     # Less than the ten or more seconds that supervisors wait before SIGKILL.
     grace = 5.0
     delay = 0.0
+    pool_size = 0
     send_timeout = 0.25     # until a handler in send() sees that it was cut
 
     # For the program: descriptors for each connection, and whether threads
@@ -86,7 +89,7 @@ class EchoServer(socketserver.TCPServer):
     peer_class: Type[Peer] = Peer
     owns_sockets = True     # whether no other process has the accepted sockets
     request_queue_size = listening.BACKLOG
-    allow_reuse_address = REUSE_ADDRESS
+    allow_reuse_address = True
     server_address: Tuple[Any, ...]
 
     def __init__(self, server_address: Tuple[Any, ...] = ("127.0.0.1", 8080),
@@ -94,16 +97,19 @@ class EchoServer(socketserver.TCPServer):
                  bind_and_activate: bool = True, *,
                  max_connections: Optional[int] = None,
                  idle_timeout: Optional[float] = None,
-                 grace: Optional[float] = None,
-                 delay: Optional[float] = None) -> None:
+                 grace: Optional[float] = None, delay: Optional[float] = None,
+                 pool_size: Optional[int] = None) -> None:
         if (type(self).process_request
                 is socketserver.BaseServer.process_request):
             raise TypeError("EchoServer is the base of the models; use one, "
                             "such as BlockingEchoServer")
         server_address = checked_address(server_address)
+        if not type(self).pool_size and pool_size is not None:
+            raise TypeError("%s has no pool_size" % type(self).__name__)
         self._set_options(max_connections=max_connections, grace=grace,
-                          idle_timeout=idle_timeout, delay=delay)
-        self.turns = (handler.uses_turns(RequestHandlerClass) and
+                          idle_timeout=idle_timeout, delay=delay,
+                          pool_size=pool_size)
+        self.turns = (uses_turns(RequestHandlerClass) and
                       type(self).finish_request is EchoServer.finish_request)
         # Whether others serve on the listener after us.
         self.adopted = False
@@ -120,26 +126,26 @@ class EchoServer(socketserver.TCPServer):
 
     def _make_parts(self, handler_class: Any) -> None:
         reply = self.delayed(getattr(handler_class, "reply", bytes.upper))
-        self.gate = Gate()
         self.peers = Connections(
             lambda request, address: self.peer_class(request, address, reply),
             self.wake_handler, self.turns)
         self.idle = IdleTimeout(    # our own delay is not the peer's silence
-            self.loop, self.peers, self.gate,
+            self.loop, self.peers,
             self.idle_timeout and self.idle_timeout + self.delay)
-        self.acceptor = Acceptor(
-            self, self.fail, lambda: self.max_connections, self.loop,
-            self.peers, self.idle, self.gate)
-        self.drain = Drain(self.loop, self.peers, self.acceptor, self.gate,
+        self.acceptor = Acceptor(self, self.fail, lambda: self.max_connections,
+                                 self.loop, self.peers)
+        self.drain = Drain(self.loop, self.peers, self.acceptor,
                            lambda: self.grace)
 
     def _set_options(self, **options: Optional[float]) -> None:
         for name, value in options.items():
             if value is None:
                 value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not value >= 0:
-                raise ValueError("%s must be a number, 0 or more, not %r"
-                                 % (name, value))
+            whole = isinstance(getattr(EchoServer, name), int)
+            if (not isinstance(value, int if whole else (int, float))
+                    or not value >= 0):
+                raise ValueError("%s must be a %snumber, 0 or more, not %r"
+                                 % (name, "whole " * whole, value))
             setattr(self, name, value)
 
     def __repr__(self) -> str:
@@ -149,8 +155,12 @@ class EchoServer(socketserver.TCPServer):
 
     def delayed(self, reply: Any) -> Any:
         """Return reply, or one that waits for self.delay seconds before."""
-        return handler.delayed(reply, self.delay, self.is_ending
-                               ) if self.delay else reply
+        def delayed_reply(data: bytes) -> Any:
+            end = monotonic() + self.delay
+            while monotonic() < end and not self.is_ending():
+                sleep(max(min(end - monotonic(), DELAY_TICK), 0))
+            return reply(data)
+        return delayed_reply if self.delay else reply
 
     # Listening.
 
@@ -191,13 +201,14 @@ class EchoServer(socketserver.TCPServer):
               RequestHandlerClass: Any = EchoHandler, *,
               max_connections: Optional[int] = None,
               idle_timeout: Optional[float] = None,
-              grace: Optional[float] = None,
-              delay: Optional[float] = None) -> Self:
+              grace: Optional[float] = None, delay: Optional[float] = None,
+              pool_size: Optional[int] = None) -> Self:
         """Return a server that serves in the background, on a free port of
         the loopback interface; made for a with block, whose end drains it."""
         return cls(server_address, RequestHandlerClass,
                    max_connections=max_connections, idle_timeout=idle_timeout,
-                   grace=grace, delay=delay).in_background()
+                   grace=grace, delay=delay, pool_size=pool_size
+                   ).in_background()
 
     def in_background(self: Self) -> Self:
         """Begin serve_forever() in a thread; return self."""
@@ -224,7 +235,7 @@ class EchoServer(socketserver.TCPServer):
                               self.service_actions,
                               poll_interval if polls else self.loop.max_wait)
             finally:
-                self.gate.open()
+                self.peers.gate.open()
         if self.loop.closed:    # by a handler: end its connection, too
             for request in list(self.peers):
                 self.shutdown_request(request)
@@ -237,7 +248,7 @@ class EchoServer(socketserver.TCPServer):
         """
         self._set_options(grace=grace)
         if self.loop.is_running():
-            self.gate.close()   # the loop comes first, busy handlers later
+            self.peers.gate.close()   # the loop comes first, busy handlers later
         self.loop.stop()
 
     def shutdown(self) -> None:
@@ -267,19 +278,20 @@ class EchoServer(socketserver.TCPServer):
         In a forked child, and when the interpreter exits, it closes what this
         process has, and neither waits nor drains.
         """
+        own = getattr(self.peers.serving, "peer", None)
         if self.life.is_over():
             self.release()
-            for peer in self.peers.others():
-                peer.request.close()
+            for peer in self.peers.values():
+                if peer is not own:
+                    peer.request.close()
             return
         self.stop()
-        # Kept: in the drain this thread may serve other connections.
-        self.peers.serving.peer = own = self.peers.own()
         self.life.close(self.grace + CUT_TIMEOUT, own is None,
-                        self._drain, self._end_rest, self.end_handlers,
-                        self.release)
+                        lambda: self._drain(own), self._end_rest,
+                        self.end_handlers, self.release)
 
-    def _drain(self) -> None:
+    def _drain(self, own: Optional[Peer]) -> None:
+        self.peers.closer = own
         if listens(self.socket) and not self.loop.closed:
             self.loop.begin()
             self.drain.run(self.socket, self.adopted)
@@ -290,15 +302,14 @@ class EchoServer(socketserver.TCPServer):
     def _end_rest(self) -> None:
         """Reset what the drain has left.  The handler that has called this
         sees that its connection is to end, when it returns."""
-        self.gate.open()
+        self.peers.gate.open()
         for peer in self.peers.others():
             self.peers.cut(peer, "drain")   # which wakes its handler
             self.close_request(peer.request)
             with contextlib.suppress(OSError):  # rfile and wfile keep it open
                 os.close(peer.request.detach())
-        own = self.peers.own()
-        if own is not None:
-            self.peers.end(own, "drain", at_rest=True)
+        if self.peers.closer is not None:
+            self.peers.end(self.peers.closer, "drain", at_rest=True)
 
     def release(self) -> None:
         """Close what the server itself has open; may be called again."""
@@ -331,7 +342,7 @@ class EchoServer(socketserver.TCPServer):
     def take_turn(self, peer: Peer, buffer: Buffer) -> Optional[bool]:
         """Call peer.turn(), and close the connection when it has ended: False.
         """
-        buffer.peer = peer
+        self.peers.serving.peer = peer
         try:
             moved = peer.turn(buffer)
             if moved is not False:
@@ -341,7 +352,7 @@ class EchoServer(socketserver.TCPServer):
         else:
             self.shutdown_request(peer.request)
         finally:
-            buffer.peer = None
+            self.peers.serving.peer = None
         return False
 
     def fail(self, request: Any, client_address: Any) -> None:

@@ -15,7 +15,6 @@ connection, an error, a cut or a killed process, is a reset.
 
 import collections
 import logging
-import os
 import socket
 import threading
 from time import monotonic
@@ -24,6 +23,7 @@ from typing import Any, Callable, Counter, Dict, List, Optional
 from .handler import Peer
 from .log import logger
 from .system import shut_down, unread, unsent
+from .threads import Gate
 
 __all__ = ["Connections"]
 
@@ -35,7 +35,7 @@ class Connections(Dict[Any, Peer]):
     make_peer(request, address) returns a Peer.  wake(peer) makes a handler
     look up that waits for more than its input.  turns says whether handlers do
     nothing but call Peer.turn(): then a send() of theirs times out now and
-    then (on POSIX), and they see that they are cut.
+    then, and they see that they are cut.
 
     Class variables that may be overridden, in seconds:
 
@@ -43,8 +43,9 @@ class Connections(Dict[Any, Peer]):
 
     Instance variables:
 
-    - serving: thread-local; its peer is the one that this thread serves, or
-      its buffer the one with which this thread gives turns
+    - gate: closed while their handlers are to wait
+    - serving: thread-local; its peer is the one that this thread serves
+    - closer: the one whose handler closes the server, or None
     - ended: a Counter of the reasons for which connections ended
     - bytes_in, bytes_out: of the connections that have ended
     - cut_short: how many a drain has cut while a reply was due
@@ -56,7 +57,9 @@ class Connections(Dict[Any, Peer]):
     def __init__(self, make_peer: Callable[[Any, Any], Peer],
                  wake: Callable[[Peer], Any], turns: bool) -> None:
         super().__init__()
+        self.gate = Gate()
         self.serving = threading.local()
+        self.closer: Optional[Peer] = None
         self.ended: Counter[str] = collections.Counter()
         self.bytes_in = self.bytes_out = self.cut_short = 0
         # Held while a connection is closed and while another thread shuts one
@@ -105,17 +108,10 @@ class Connections(Dict[Any, Peer]):
                    reasons))
 
     def others(self) -> List[Peer]:
-        """Return the open connections without own(), which cannot end before
-        its handler returns."""
-        own = self.own()
-        return [peer for peer in self.copy().values() if peer is not own]
-
-    def own(self) -> Optional[Peer]:
-        """Return the connection that this thread serves at the moment."""
-        peer: Optional[Peer] = getattr(self.serving, "peer", None)
-        if peer is None and hasattr(self.serving, "buffer"):
-            peer = self.serving.buffer.peer
-        return peer
+        """Return the open connections without the closer, which cannot end
+        before its handler returns."""
+        return [peer for peer in self.copy().values()
+                if peer is not self.closer]
 
     # Ending a connection.
 
@@ -133,7 +129,7 @@ class Connections(Dict[Any, Peer]):
         peer.ends(reason)   # first: a handler that sees the rest returns
         peer.cut = True
         self.end(peer, reason)
-        if not (self._turns and os.name == "posix") and unsent(peer.request):
+        if not self._turns and unsent(peer.request):
             with self.lock:     # or it may wait in send() for ever
                 shut_down(peer.request, socket.SHUT_WR)
         self._wake(peer)

@@ -18,7 +18,6 @@ from .handler import Peer
 from .log import logger
 from .loop import Loop
 from .system import ignore_callers, unread, unsent
-from .threads import Gate
 
 __all__ = ["CUT_TIMEOUT", "Drain"]
 
@@ -48,12 +47,11 @@ class Drain:
     last_call = 0.02
 
     def __init__(self, loop: Loop, peers: Connections, acceptor: Acceptor,
-                 gate: Gate, grace: Callable[[], float]) -> None:
+                 grace: Callable[[], float]) -> None:
         self.began = 0.0
         self._loop = loop
         self._peers = peers
         self._acceptor = acceptor
-        self._gate = gate
         self._grace = grace
 
     def run(self, listener: socket.socket, adopted: bool) -> None:
@@ -95,7 +93,7 @@ class Drain:
         Handlers may be busy: without the gate, each look at a connection
         would wait for all of them.
         """
-        with self._gate:
+        with self._peers.gate:
             for peer in self._peers.others():
                 if now >= self._end:
                     self._cut(peer, now)

@@ -18,13 +18,13 @@ own send buffer fills, which is how TCP tells a sender to wait.
 """
 
 import socketserver
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, Callable, Optional
 
 from ..address import show_address
 from .log import logger
 
-__all__ = ["Buffer", "EchoHandler", "Peer", "delayed", "uses_turns"]
+__all__ = ["Buffer", "EchoHandler", "Peer", "uses_turns"]
 
 # 8 KiB is right for people and small messages; a read that fills the buffer
 # says that more is coming, and doubles it.  Up to 128 KiB the C library keeps
@@ -39,8 +39,6 @@ MAX_BUFFER = 128 << 10
 TURNS = 8
 TURNS_BYTES = TURNS * MIN_BUFFER
 
-DELAY_TICK = 0.05   # seconds after which a delay looks whether it is to end
-
 
 class Buffer:
 
@@ -48,7 +46,6 @@ class Buffer:
 
     It belongs to a thread, not to a connection: between turns it is empty.
     kept says whether received bytes land in the same memory each time.
-    peer is the connection that has its turn with it.
 
     (Without that recv() spares a copy, 3 % of the time of a small reply and 8
     % of one of 16 KiB.  But where many threads do so, the C library keeps many
@@ -56,10 +53,9 @@ class Buffer:
     random sizes, and 16 MB with this.)
     """
 
-    __slots__ = ("peer", "size", "view")
+    __slots__ = ("size", "view")
 
     def __init__(self, kept: bool = True) -> None:
-        self.peer: Optional[Peer] = None
         self.size = MIN_BUFFER
         self.view = memoryview(bytearray(self.size)) if kept else None
 
@@ -201,7 +197,7 @@ class EchoHandler(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         server: Any = self.server
-        turn, buffer, wait = self.peer.turn, Buffer(), server.gate.wait
+        turn, buffer, wait = self.peer.turn, Buffer(), server.peers.gate.wait
         while True:
             for _ in range(max(TURNS_BYTES // buffer.size, 1)):
                 if turn(buffer) is False:
@@ -217,15 +213,3 @@ def uses_turns(handler_class: Any) -> bool:
     return all(getattr(handler_class, name, None) is getattr(EchoHandler, name)
                for name in ("__init__", "setup", "handle", "finish",
                             "timeout"))
-
-
-def delayed(reply: Callable[[bytes], bytes], delay: float,
-            is_ending: Callable[[], bool]) -> Callable[[bytes], bytes]:
-    """Return a reply() that blocks for so many seconds before it answers, or
-    until the server is ending."""
-    def delayed_reply(data: bytes) -> bytes:
-        end = monotonic() + delay
-        while monotonic() < end and not is_ending():
-            sleep(max(min(end - monotonic(), DELAY_TICK), 0))
-        return reply(data)
-    return delayed_reply

@@ -7,7 +7,6 @@ from .connections import Connections
 from .handler import Peer
 from .loop import Loop
 from .system import unread, unsent
-from .threads import Gate
 
 __all__ = ["IdleTimeout"]
 
@@ -16,8 +15,8 @@ class IdleTimeout:
 
     """Ends connections that have been idle for timeout seconds; 0 is never.
 
-    It looks while there are connections: watch() begins it, in the loop.  An
-    end comes late by a tenth of the timeout or a tick, if that is longer.
+    It looks ten times in a timeout, while the loop runs.  So an end comes late
+    by a tenth of the timeout, or by a tick, if that is longer.
 
     Class variables that may be overridden:
 
@@ -26,24 +25,15 @@ class IdleTimeout:
 
     tick = 0.2
 
-    def __init__(self, loop: Loop, peers: Connections, gate: Gate,
-                 timeout: float) -> None:
+    def __init__(self, loop: Loop, peers: Connections, timeout: float) -> None:
         self.timeout = timeout
         self._loop = loop
         self._peers = peers
-        self._gate = gate
-        self._watching = False  # whether a timer is set
-
-    def watch(self) -> None:
-        """Look from time to time, now that there is a connection."""
-        if self.timeout and not self._watching:
-            self._watching = True
-            self._loop.call_at(monotonic() + self.timeout / 10, self._look)
+        if timeout:
+            self._look()
 
     def _look(self) -> None:
-        self._watching = bool(self._peers and self.timeout)
-        if self._watching:
-            self._loop.call_at(self.end_idle(monotonic()), self._look)
+        self._loop.call_at(self.end_idle(monotonic()), self._look)
 
     def end_idle(self, now: float) -> float:
         """End the connections that are idle at the time now; return when to
@@ -54,7 +44,7 @@ class IdleTimeout:
         looked at ten times in a timeout.
         """
         due = now + self.timeout / 10
-        with self._gate:
+        with self._peers.gate:
             for peer in self._peers.others():
                 due = min(due, self._judge(peer, now))
         return max(due, now + self.tick)

@@ -7,6 +7,7 @@ import threading
 from typing import Any, Callable, Optional
 
 from .loop import Loop
+from .threads import start_thread
 
 __all__ = ["Life"]
 
@@ -42,13 +43,7 @@ class Life:
 
     def in_background(self, serve: Callable[[], Any]) -> None:
         """Call serve() in a thread."""
-        thread = threading.Thread(target=serve, name="echoserver", daemon=True)
-        self._background = thread
-        try:
-            thread.start()
-        except BaseException:
-            self._background = None
-            raise
+        self._background = start_thread(serve)
 
     def begin(self) -> bool:
         """Make this thread the one that serves; return False if the server is

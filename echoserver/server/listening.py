@@ -99,9 +99,6 @@ def bind_first(server: socketserver.TCPServer,
         try:
             server.socket = socket.socket(server.address_family,
                                           server.socket_type)
-            if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows
-                server.socket.setsockopt(socket.SOL_SOCKET,
-                                         socket.SO_EXCLUSIVEADDRUSE, 1)
             if server.address_family == socket.AF_INET6:
                 server.socket.setsockopt(socket.IPPROTO_IPV6,
                                          socket.IPV6_V6ONLY, 0)

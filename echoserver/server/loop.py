@@ -14,7 +14,6 @@ import contextlib
 import heapq
 import itertools
 import math
-import os
 import select
 import selectors
 import socket
@@ -31,35 +30,18 @@ MAX_EVENTS = 64
 
 TICK = 0.002    # seconds between two looks of wait()
 
-# The numbers of select.epoll.
-READ, WRITE = 1, 4
+# EVENT_READ is epoll's number, too.
+READ = selectors.EVENT_READ
+WRITE = 4 if hasattr(select, "epoll") else selectors.EVENT_WRITE
 
 
-class Selector:
+class Selector(selectors.DefaultSelector):
 
-    """The best selector of a system that has no epoll, with its interface.
-
-    Class variables that may be overridden: selector_class.
-    """
-
-    selector_class: Any = selectors.DefaultSelector
-
-    def __init__(self) -> None:
-        self.selector = self.selector_class()
-        self.close = self.selector.close
-        self.unregister = self.selector.unregister
-
-    def register(self, number: int, events: int) -> None:
-        self.selector.register(number, selectors.EVENT_READ if events == READ
-                               else selectors.EVENT_WRITE)
-
-    def modify(self, number: int, events: int) -> None:
-        self.unregister(number)
-        self.register(number, events)
+    """What a system without epoll has, with the interface of epoll."""
 
     def poll(self, timeout: float, maxevents: int) -> List[Tuple[int, int]]:
-        found = self.selector.select(timeout)[:maxevents]
-        return [(key.fd, events) for key, events in found]
+        return [(key.fd, events)
+                for key, events in self.select(timeout)[:maxevents]]
 
 
 class Loop:
@@ -81,9 +63,7 @@ class Loop:
     # Where there is epoll it is used directly: selectors adds to an event 3 to
     # 5 % of the time of a small reply.
     poller_class: Any = getattr(select, "epoll", Selector)
-    # Python on Windows cannot be interrupted in a wait (gh-74157), and notices
-    # Ctrl-C at its end.  Elsewhere, epoll() takes no more than 24 days.
-    max_wait = 0.5 if os.name == "nt" else 3600.0
+    max_wait = 3600.0   # epoll() takes no more than 24 days
 
     def __init__(self) -> None:
         self.stopping = self.closed = False
@@ -139,12 +119,6 @@ class Loop:
         """Undo add(), before the file is closed; in any thread, and again."""
         if self._callbacks.pop(file.fileno(), None) is not None:
             self.poller.unregister(file.fileno())
-
-    def call(self, file: Any) -> None:
-        """Call callback(file) as if file were ready, if it was added."""
-        callback, _ = self._callbacks.get(file.fileno(), (None, None))
-        if callback is not None:
-            callback(file)
 
     def call_at(self, when: float, function: Callable[[], Any]) -> None:
         """Call function() once, at the monotonic time when or soon after."""

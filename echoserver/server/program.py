@@ -53,9 +53,8 @@ def make_server(args: argparse.Namespace) -> Union[EchoServer, Workers]:
         server = cls(
             args.address, EchoHandler, listener is None,
             max_connections=(args.max_connections + index) // count,
-            **{name: getattr(args, name) for name in (
-                "idle_timeout", "grace", "delay", "pool_size")
-               if name in args and hasattr(cls, name)})
+            idle_timeout=args.idle_timeout, grace=args.grace, delay=args.delay,
+            pool_size=args.pool_size if cls.pool_size else None)
         if listener is not None:
             server.adopt(listener)
         return server
@@ -91,8 +90,8 @@ def serve(args: argparse.Namespace) -> int:
     if allowed < wanted:
         logger.warning("only %d descriptors are allowed here (ulimit -Hn): "
                        "fewer than --max-connections", allowed)
-    if hasattr(signal, "SIGCHLD"):      # children are not to be reaped unseen
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # No child is to be reaped unseen.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         server = make_server(args)
     except (MemoryError, OSError, RuntimeError, UnicodeError) as error:

@@ -18,12 +18,11 @@ NOWHERE = os.open(os.devnull, os.O_WRONLY)
 
 CALLS = itertools.count()   # of end_soon()
 
-# Signals that stop the program on this system.  SIGHUP says that the terminal
-# is gone; if it was ignored at the start, by nohup, it stays so.  SIGBREAK is
-# Ctrl-Break, on Windows.
-STOP_SIGNALS: List[int] = [getattr(signal, name) for name in (
-    "SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK") if hasattr(signal, name) and (
-        name != "SIGHUP" or signal.getsignal(signal.SIGHUP) != signal.SIG_IGN)]
+# SIGHUP says that the terminal is gone.  If it was ignored at the start, by
+# nohup, it stays so.
+STOP_SIGNALS: List[int] = [signal.SIGTERM, signal.SIGINT]
+if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+    STOP_SIGNALS.append(signal.SIGHUP)
 
 
 @contextlib.contextmanager

@@ -7,20 +7,15 @@ call, and for a socket that is closed.
 import array
 import contextlib
 import errno
-import os
 import socket
 import struct
 import sys
+from fcntl import ioctl
+from termios import FIONREAD, TIOCOUTQ
 from time import monotonic
 from typing import Any, Optional
 
-try:
-    from fcntl import ioctl
-    from termios import FIONREAD, TIOCOUTQ
-except ImportError:  # Windows
-    FIONREAD = TIOCOUTQ = 0  # type: ignore
-
-__all__ = ["ACCEPTED_INHERIT", "REUSE_ADDRESS", "end_on_close",
+__all__ = ["ACCEPTED_INHERIT", "end_on_close",
            "ignore_callers", "limit_wait", "linger", "listens", "reason_of",
            "reset_on_close", "resets_on_close", "shut_down", "unread",
            "unsent"]
@@ -35,16 +30,12 @@ LINUX = sys.platform.startswith("linux")
 # Whether accepted sockets have the options of their listener.
 ACCEPTED_INHERIT = LINUX
 
-# On POSIX this allows a port whose last connections are in TIME_WAIT, nothing
-# more.  Windows would let two servers own the port (bpo-41135).
-REUSE_ADDRESS = os.name == "posix" and sys.platform != "cygwin"
-
 # Linux counts the bytes that are not sent apart from those that are not
 # acknowledged.  The latter have mostly arrived, and the acknowledgement takes
 # 40 ms.
 SIOCOUTQNSD = 0x894B if LINUX else TIOCOUTQ
 
-LINGER_0 = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+LINGER_0 = struct.pack("ii", 1, 0)
 
 # A packet filter for a listener, in the classic instructions of BPF (code, two
 # jumps, operand): drop packets that begin a connection, pass all others.
@@ -77,16 +68,15 @@ def limit_wait(request: socket.socket, option: int, seconds: float) -> None:
 
     The option is SO_RCVTIMEO or SO_SNDTIMEO.  The kernel's timeout needs no
     extra call; settimeout() needs a poll() before each, 16 % of the time of a
-    small reply.  On POSIX only: a socket of Windows is of no use afterwards.
+    small reply.
     """
-    if os.name == "posix":
-        timeval = int(seconds), int(seconds % 1 * 1e6)
-        try:
-            request.setsockopt(socket.SOL_SOCKET, option,
-                               struct.pack("@ll", *timeval))
-        except OSError:  # 32-bit Linux with 64-bit times
-            request.setsockopt(socket.SOL_SOCKET, option,
-                               struct.pack("=qq", *timeval))
+    timeval = int(seconds), int(seconds % 1 * 1e6)
+    try:
+        request.setsockopt(socket.SOL_SOCKET, option,
+                           struct.pack("@ll", *timeval))
+    except OSError:  # 32-bit Linux with 64-bit times
+        request.setsockopt(socket.SOL_SOCKET, option,
+                           struct.pack("=qq", *timeval))
 
 
 def reset_on_close(request: socket.socket) -> None:
@@ -165,5 +155,5 @@ def ask_kernel(request: Any, question: int) -> int:
     try:
         return int.from_bytes(ioctl(request, question, bytes(4)),
                               sys.byteorder)
-    except (NameError, OSError, ValueError):
+    except (OSError, ValueError):
         return 0

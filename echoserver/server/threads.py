@@ -33,7 +33,8 @@ def start_thread(target: Callable[..., Any], *args: Any) -> threading.Thread:
     # Thread.start() waits for ever for a thread that finds no memory in its
     # first moments (gh-140746): see before whether there is any.
     mmap.mmap(-1, THREAD_SIZE).close()
-    thread = threading.Thread(target=target, args=args, daemon=True)
+    thread = threading.Thread(target=target, args=args, daemon=True,
+                              name="echoserver")
     try:
         thread.start()
     except RuntimeError as error:  # all that threading says of EAGAIN

@@ -19,32 +19,25 @@ Each class decides how an accepted connection is served, and nothing else.  The
 limit, the idle timeout, the drain and the log are EchoServer's.
 """
 
-import os
 import select
-from typing import Dict, List, Type
+from typing import Dict, Type
 
 from ..base import EchoServer
 from .blocking import BlockingEchoServer
 from .events import SelectorEchoServer
 from .pinned import PinnedEchoServer
+from .pool import ThreadPoolEchoServer
+from .processes import ForkingEchoServer
 from .threads import ThreadingEchoServer
 
-__all__ = ["BlockingEchoServer", "MODELS", "PinnedEchoServer",
-           "SelectorEchoServer", "ThreadingEchoServer"]
-
-_CLASSES: List[Type[EchoServer]] = [
-    BlockingEchoServer, ThreadingEchoServer, PinnedEchoServer,
-    SelectorEchoServer]
-
-if hasattr(select, "epoll"):    # Linux: threads that wait for files together
-    from .pool import ThreadPoolEchoServer
-    _CLASSES.insert(3, ThreadPoolEchoServer)
-    __all__.append("ThreadPoolEchoServer")
-
-if hasattr(os, "fork"):
-    from .processes import ForkingEchoServer
-    _CLASSES.insert(2, ForkingEchoServer)
-    __all__.append("ForkingEchoServer")
+__all__ = ["BlockingEchoServer", "ForkingEchoServer", "MODELS",
+           "PinnedEchoServer", "SelectorEchoServer", "ThreadingEchoServer",
+           "ThreadPoolEchoServer"]
 
 # The models by the names that --model takes.
-MODELS: Dict[str, Type[EchoServer]] = {cls.model: cls for cls in _CLASSES}
+MODELS: Dict[str, Type[EchoServer]] = {cls.model: cls for cls in (
+    BlockingEchoServer, ThreadingEchoServer, ForkingEchoServer,
+    PinnedEchoServer, ThreadPoolEchoServer, SelectorEchoServer)}
+
+if not hasattr(select, "epoll"):    # only Linux has it
+    del MODELS["pool"]

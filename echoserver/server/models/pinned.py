@@ -4,18 +4,15 @@ import errno
 import queue
 import threading
 from time import monotonic
-from typing import Any, List, Optional, Tuple, Type, TypeVar
+from typing import Any, List
 
 from ..base import EchoServer
 from ..drain import CUT_TIMEOUT
-from ..handler import EchoHandler
 from ..life import MAX_TIMEOUT
 from ..log import logger
 from ..threads import start_thread
 
 __all__ = ["PinnedEchoServer"]
-
-Self = TypeVar("Self", bound="PinnedEchoServer")
 
 # A signal handler may interrupt put() and call it again; not so Python 3.6's.
 Queue: Any = getattr(queue, "SimpleQueue", queue.Queue)
@@ -29,10 +26,6 @@ class PinnedEchoServer(EchoServer):
     It bounds the cost of threads, and is at its ceiling when each worker has a
     connection.  The next client is accepted, and waits until one of those
     ends, however idle they are.
-
-    Class variables that may be overridden, or given as keywords:
-
-    - pool_size: the number of workers, 1 or more
     """
 
     model = "pinned"
@@ -41,32 +34,15 @@ class PinnedEchoServer(EchoServer):
     # they wait.
     pool_size = 64
 
-    def __init__(self, *args: Any, pool_size: Optional[int] = None,
-                 **options: Any) -> None:
-        if pool_size is not None:
-            self.pool_size = pool_size
-        if not isinstance(self.pool_size, int) or self.pool_size < 1:
-            raise ValueError("pool_size must be a whole number, 1 or more, "
-                             "not %r" % (self.pool_size,))
+    def __init__(self, *args: Any, **options: Any) -> None:
         # Connections that wait for a worker; idle workers wait for one.
         self.waiting: Any = Queue()
         self._workers: List[threading.Thread] = []
         super().__init__(*args, **options)
 
-    @classmethod
-    def start(cls: Type[Self],
-              server_address: Tuple[Any, ...] = ("127.0.0.1", 0),
-              RequestHandlerClass: Any = EchoHandler, *,
-              max_connections: Optional[int] = None,
-              idle_timeout: Optional[float] = None,
-              grace: Optional[float] = None, delay: Optional[float] = None,
-              pool_size: Optional[int] = None) -> Self:
-        return cls(server_address, RequestHandlerClass,
-                   max_connections=max_connections, idle_timeout=idle_timeout,
-                   grace=grace, delay=delay, pool_size=pool_size
-                   ).in_background()
-
     def server_activate(self) -> None:
+        if self.pool_size < 1:
+            raise ValueError("pool_size must be 1 or more")
         super().server_activate()
         try:
             for _ in range(self.pool_size):

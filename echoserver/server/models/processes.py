@@ -41,13 +41,8 @@ class SharedPeer(Peer):
     # twice as long with 1,000 connections.)
     page: Any = memoryview(b"")
 
-    bytes_in = shared(0)
-    bytes_out = shared(1)
-    surplus = shared(2)
-    progress = shared(3)
-    whole_at = shared(4)
-    cut = shared(5)
-    reason_number = shared(6)
+    (bytes_in, bytes_out, surplus, progress, whole_at, cut,
+     reason_number) = map(shared, range(7))
 
     def __init__(self, *args: Any, **options: Any) -> None:
         if len(SharedPeer.page) < self.CELLS:

@@ -11,9 +11,8 @@ before it has begun (bpo-2302).
 """
 
 import contextlib
-import heapq
-import itertools
 import math
+import sched
 import select
 import selectors
 import socket
@@ -70,10 +69,7 @@ class Loop:
         self._thread: Optional[int] = None      # the one that calls callbacks
         # By descriptor: the function to call, and the file to call it with.
         self._callbacks: Dict[int, Tuple[Callable[[Any], Any], Any]] = {}
-        # A heap of (time, number, function); the number keeps functions from
-        # being compared.
-        self._timers: List[Tuple[float, int, Callable[[], Any]]] = []
-        self._numbers = itertools.count()
+        self._timers = sched.scheduler(monotonic)
         self.poller = self.poller_class()
         try:
             self._receiver, self._sender = socket.socketpair()
@@ -93,7 +89,7 @@ class Loop:
         self._receiver.close()
         self._sender.close()
         self._callbacks.clear()
-        self._timers.clear()
+        self._timers = sched.scheduler(monotonic)
 
     # Files.
 
@@ -122,7 +118,7 @@ class Loop:
 
     def call_at(self, when: float, function: Callable[[], Any]) -> None:
         """Call function() once, at the monotonic time when or soon after."""
-        heapq.heappush(self._timers, (when, next(self._numbers), function))
+        self._timers.enterabs(when, 0, function)
 
     # Running and stopping.
 
@@ -148,13 +144,8 @@ class Loop:
 
     def run_once(self, max_wait: float = math.inf) -> None:
         """Wait until something is to be done, and do it."""
-        now = monotonic()
-        timers = self._timers
-        while timers and timers[0][0] <= now:
-            heapq.heappop(timers)[2]()
-        timeout = min(max_wait, self.max_wait)
-        if timers:
-            timeout = max(min(timers[0][0] - now, timeout), 0)
+        due = self._timers.run(blocking=False)
+        timeout = min(max_wait, self.max_wait, max(due or math.inf, 0))
         callbacks = self._callbacks
         for number, _ in self.poller.poll(timeout, MAX_EVENTS):
             try:

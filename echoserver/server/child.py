@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 import struct
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from .log import logger
 
@@ -85,21 +85,14 @@ class Child:
         except OSError:     # it has ended without reading a command
             return False
 
-    def poll(self) -> Optional[int]:
-        """Return the status that os.waitpid() gives, None while it lives."""
-        try:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-        except ChildProcessError:  # SIGCHLD is ignored: the system reaped it
-            return 0
-        return status if pid else None
-
     def stop(self, grace: float) -> None:
         """Have it drain; right in a signal handler, too."""
         with contextlib.suppress(OSError):  # it has ended
             self._control.send(STOP.pack(grace), socket.MSG_DONTWAIT)
 
-    def wait(self, timeout: float) -> int:
-        """Return the status at its end; kill it after timeout seconds."""
+    def wait(self, timeout: float = MAX_TIMEOUT) -> int:
+        """Return what os.waitpid() gives at its end; kill it after timeout
+        seconds."""
         try:
             self._control.settimeout(min(timeout, MAX_TIMEOUT))
             while self._control.recv(1):
@@ -111,7 +104,7 @@ class Child:
         self.close()
         try:
             return os.waitpid(self.pid, 0)[1]
-        except ChildProcessError:  # as above
+        except ChildProcessError:  # SIGCHLD is ignored: the system reaped it
             return 0
 
     def close(self) -> None:

@@ -112,11 +112,8 @@ class Workers:
                 self._served = True
                 self._on_ready()
             return
-        status = child.poll()
-        if status is None:
-            return  # about to: its files close first, and this is called again
         self.loop.remove(child)
-        child.close()
+        status = child.wait()
         self._children.pop(child)()
         if self.loop.stopping:
             self.cut_short += status not in (0, CANNOT_SERVE << 8)

@@ -31,8 +31,6 @@ class SharedPeer(Peer):
 
     """A Peer whose figures a child process writes and its parent reads."""
 
-    __slots__ = "cells",
-
     REASONS = ["", "reset", "idle", "drain", "error"]
     CELLS = 8
 
@@ -137,10 +135,8 @@ class ForkingEchoServer(EchoServer):
         return 0
 
     def _child_ended(self, child: Child) -> None:
-        if child.poll() is None:
-            return  # about to: its files close first, and this is called again
         self.loop.remove(child)
-        child.close()
+        child.wait()
         peer = self._children.pop(child)
         if resets_on_close(peer.request):   # it was killed, or os._exit()
             peer.ends("error")

@@ -149,29 +149,26 @@ class UsageTest(unittest.TestCase):
         called here.  The version is the package's."""
         flags = [flag for action in arguments.make_parser()._actions
                  for flag in action.option_strings]
-        for name, usage, client in (
-                ("echoserver", "echoserver", "echoserver-client"),
-                ("/x/e.pyz", "e.pyz", "e.pyz client"),
-                ("__main__.py", "python -m echoserver",
-                 "python -m echoserver.client")):
+        for name, usage in (("/x/echoserver", "echoserver"),
+                            ("/x/e.pyz", "e.pyz"),
+                            ("__main__.py", "python -m echoserver")):
             with mock.patch.object(sys, "argv", [name]):
                 text = self.exits(0, "--help")
             for word in flags + list(MODELS) + [
-                    "usage: %s [-h]" % usage, '"%s [host]' % client, "[port]",
-                    "8080", "127.0.0.1", "1000", "300", "SIGTERM",
-                    "upper case", "exit status"]:
+                    "usage: %s [-h]" % usage, "[port]", "8080",
+                    "127.0.0.1", "1000", "300", "SIGTERM", "upper case",
+                    "exit status"]:
                 self.assertIn(word, text)
             self.assertLessEqual(max(map(len, text.splitlines())), 80)
         self.assertEqual(self.exits(0, "--version"),
                          "echoserver %s\n" % echoserver.__version__)
 
     def test_arguments(self):
-        """An address is said as to the client, or with flags."""
+        """An address is said as to the client, or with -b."""
         for args, address in {
                 "": ("127.0.0.1", 8080), "0": ("127.0.0.1", 0),
-                "-p 7": ("127.0.0.1", 7), "::1": ("::1", 8080),
-                "localhost:7": ("localhost", 7),
-                "localhost -p 7": ("localhost", 7), "[::1]:7": ("::1", 7),
+                "::1": ("::1", 8080), "localhost:7": ("localhost", 7),
+                "[::1]:7": ("::1", 7),
                 "-b :: 7": ("::", 7), "-b [::1]": ("::1", 8080),
                 "-b fe80::1%eth0": ("fe80::1%eth0", 8080),
                 "-b localhost:7": ("localhost", 7)}.items():

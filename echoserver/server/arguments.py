@@ -18,7 +18,7 @@ DESCRIPTION = """\
 A TCP server that sends every byte back with the ASCII letters in upper case.
 The stream has no framing, the reply is as long as what was sent, and bytes
 other than a-z pass untouched, so a client can check each one.  Talk to it with
-nc or telnet, or with "%s [host] [port]".
+nc, telnet or the client beside it (echoserver.client).
 """
 
 EPILOG = """\
@@ -69,24 +69,11 @@ def place(text: str) -> Tuple[Optional[str], Optional[int]]:
         raise argparse.ArgumentTypeError(str(error))
 
 
-def port(text: str) -> Tuple[Optional[str], Optional[int]]:
-    """An argparse type: PORT, without a host."""
-    return None, place("port:" + text)[1]
-
-
-def names() -> Tuple[str, str]:
-    """Return how this program and the client are called here."""
-    name = os.path.basename(sys.argv[0])
-    if name.endswith(".pyz"):
-        return name, name + " client"
-    if name.startswith("echoserver"):   # the command that pip installs
-        return name, "echoserver-client"
-    return "python -m echoserver", "python -m echoserver.client"
-
-
 def make_parser() -> argparse.ArgumentParser:
-    prog, client = names()
-    parser = Parser(prog=prog, description=DESCRIPTION % client, epilog=EPILOG,
+    name = os.path.basename(sys.argv[0])    # of an archive, or pip's command
+    if not name.endswith((".pyz", "echoserver")):
+        name = "python -m echoserver"
+    parser = Parser(prog=name, description=DESCRIPTION, epilog=EPILOG,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     # Python 3.14 colours errors by looking at stdout (gh-139946).
     setattr(parser, "color", False)
@@ -96,8 +83,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("-b", "--bind", type=place, metavar="ADDRESS", default=(None, None),
         help="address or name to listen on; 0.0.0.0 for every IPv4 address, "
         ":: for every address (default 127.0.0.1)")
-    add("-p", "--port", type=port, metavar="PORT", default=(None, None),
-        help="the port, as a flag")
     add("-m", "--model", choices=MODELS, default="threads", metavar="MODEL",
         help="one of %s (default %%(default)s)" % ", ".join(MODELS))
     add("-c", "--max-connections", type=number(int, 0), metavar="N",
@@ -136,7 +121,7 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     if 0 < args.max_connections < args.workers:
         parser.error("--max-connections must not be less than --workers")
     hosts, ports = ([value for value in values if value is not None]
-                    for values in zip(args.place, args.bind, args.port))
+                    for values in zip(args.place, args.bind))
     for what in hosts, ports:
         if len(what) > 1:
             parser.error("there is one address or port too many: %s" %

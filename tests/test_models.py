@@ -90,7 +90,7 @@ class PoolTest(ModelTestCase):
             self.assertEqual(threading.active_count(), before + count)
 
     def test_pool_that_cannot_start(self):
-        """It says how far it came, and leaves no thread."""
+        """It says why, and leaves no thread."""
         real, left = threading.Thread.start, [1, 1]
 
         def start(thread):
@@ -100,7 +100,7 @@ class PoolTest(ModelTestCase):
             real(thread)
 
         with mock.patch.object(threading.Thread, "start", start):
-            with self.assertRaisesRegex(OSError, "started 2 of 5"):
+            with self.assertRaisesRegex(OSError, "start new thread"):
                 self.server_class(("127.0.0.1", 0), pool_size=5)
 
     def test_workers_that_are_stuck(self):

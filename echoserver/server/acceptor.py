@@ -118,7 +118,7 @@ class Acceptor:
         held, self._held = self._held, None
         try:
             request, client_address = held or self._server.get_request()
-        except (BlockingIOError, InterruptedError, ConnectionError):
+        except (BlockingIOError, ConnectionError):
             return False    # it was there and is gone again (bpo-7995)
         except (KeyboardInterrupt, SystemExit):
             raise
@@ -144,12 +144,7 @@ class Acceptor:
     def _begin(self, request: Any, client_address: Any) -> None:
         if request not in self._peers:
             self._peers.add(request, client_address)
-            try:
-                verified = self._server.verify_request(request, client_address)
-            except OSError:     # the hook's own, no shortage
-                self._fail(request, client_address)
-                return
-            if not verified:
+            if not self._server.verify_request(request, client_address):
                 self._server.shutdown_request(request)
                 return
         self._server.process_request(request, client_address)

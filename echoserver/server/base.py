@@ -16,14 +16,14 @@ import socketserver
 import sys
 import threading
 from time import monotonic, sleep
-from typing import Any, Optional, Tuple, Type, TypeVar
+from typing import Any, Callable, Optional, Tuple, Type, TypeVar
 
 from ..address import checked_address, show_address
 from . import listening
 from .acceptor import Acceptor
 from .connections import Connections
 from .drain import CUT_TIMEOUT, Drain
-from .handler import Buffer, EchoHandler, Peer, uses_turns
+from .handler import EchoHandler, Peer, uses_turns
 from .idle import IdleTimeout
 from .life import Life
 from .log import logger
@@ -329,22 +329,18 @@ class EchoServer(socketserver.TCPServer):
 
     def serve(self, request: Any, client_address: Any) -> None:
         """Serve a connection to its end in the calling thread."""
-        self.peers.serving.peer = self.peers.get(request)
-        try:
+        def to_its_end() -> bool:
             self.finish_request(request, client_address)
-        except BaseException:
-            self.fail(request, client_address)
-        else:
-            self.shutdown_request(request)
-        finally:
-            self.peers.serving.peer = None
+            return False
 
-    def take_turn(self, peer: Peer, buffer: Buffer) -> Optional[bool]:
-        """Call peer.turn(), and close the connection when it has ended: False.
-        """
+        self.take(self.peers[request], to_its_end)
+
+    def take(self, peer: Peer, turn: Callable[..., Optional[bool]],
+             *args: Any) -> Optional[bool]:
+        """Return turn(*args); if that is False, close the connection."""
         self.peers.serving.peer = peer
         try:
-            moved = peer.turn(buffer)
+            moved = turn(*args)
             if moved is not False:
                 return moved
         except BaseException:

@@ -85,10 +85,6 @@ class Peer:
     Times are time.monotonic() seconds.
     """
 
-    __slots__ = ("request", "client_address", "reply", "since", "progress",
-                 "bytes_in", "bytes_out", "surplus", "pending", "reason",
-                 "whole_at", "cut", "queued")
-
     def __init__(self, request: Any, client_address: Any,
                  reply: Callable[[bytes], bytes] = bytes.upper) -> None:
         self.request = request

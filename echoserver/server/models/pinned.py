@@ -1,6 +1,5 @@
 """--model pinned: a fixed number of threads, each pinned to a connection."""
 
-import errno
 import queue
 import threading
 from time import monotonic
@@ -47,13 +46,9 @@ class PinnedEchoServer(EchoServer):
         try:
             for _ in range(self.pool_size):
                 self._workers.append(start_thread(self._be_a_worker))
-        except (OSError, MemoryError) as error:
+        except BaseException:
             self.end_handlers()
-            raise OSError(
-                getattr(error, "errno", errno.ENOMEM),
-                "%s, having started %d of %d workers" % (
-                    getattr(error, "strerror", "out of memory"),
-                    len(self._workers), self.pool_size)) from error
+            raise
 
     def end_handlers(self) -> None:
         self.end_work()

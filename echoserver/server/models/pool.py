@@ -105,9 +105,9 @@ class ThreadPoolEchoServer(PinnedEchoServer):
                     self._take_turns(peer, buffer)
 
     def _take_turns(self, peer: Peer, buffer: Buffer) -> None:
-        moved = self.take_turn(peer, buffer)
+        moved = self.take(peer, peer.turn, buffer)
         while moved and len(self.peers) <= self.pool_size:
-            moved = self.take_turn(peer, buffer)
+            moved = self.take(peer, peer.turn, buffer)
         if moved is not False:
             try:
                 self._park(peer)

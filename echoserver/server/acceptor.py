@@ -87,7 +87,6 @@ class Acceptor:
         if listener is not self._listener:
             if self._listener is not None:
                 self._loop.remove(self._listener)
-            self._listener = None
             if listener is not None:
                 self._loop.add(listener, lambda ready: self.accept_waiting())
             self._listener = listener

@@ -323,8 +323,13 @@ class EchoServer(socketserver.TCPServer):
 
     def get_request(self) -> Tuple[Any, Any]:
         request, client_address = super().get_request()
-        listening.set_up_accepted(
-            request, None if self._inherits else self.set_up)
+        if not self._inherits or request.gettimeout() is not None:
+            # Whatever socket.setdefaulttimeout() is; and on BSD an accepted
+            # socket is as non-blocking as its listener (bpo-7995).
+            request.setblocking(True)
+        if not self._inherits:      # it takes five calls
+            with contextlib.suppress(OSError):  # macOS, if the peer has gone
+                self.set_up(request)
         return request, client_address
 
     def serve(self, request: Any, client_address: Any) -> None:

@@ -11,7 +11,7 @@ from ..address import printable, show_address
 from .system import reset_on_close
 
 __all__ = ["BACKLOG", "bind_first", "explain", "handed_listener",
-           "set_options", "set_up_accepted"]
+           "set_options"]
 
 # As deep as the system allows: it cuts this down to its own limit.  With the 5
 # of socketserver, clients that come at once wait (bpo-38699).
@@ -49,20 +49,6 @@ def set_options(s: socket.socket) -> None:
     # Every byte comes back, out-of-band data (MSG_OOB), too.
     s.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
     reset_on_close(s)
-
-
-def set_up_accepted(request: socket.socket,
-                    set_up: Optional[Callable[[socket.socket], None]]) -> None:
-    """Make an accepted socket blocking, and call set_up() if it did not
-    inherit its options from the listener (on Linux it does: five calls less).
-    """
-    if set_up is not None or request.gettimeout() is not None:
-        # Whatever socket.setdefaulttimeout() is; and on BSD an accepted socket
-        # inherits non-blocking mode (bpo-7995).
-        request.setblocking(True)
-    if set_up is not None:
-        with contextlib.suppress(OSError):
-            set_up(request)     # macOS refuses if the peer has gone
 
 
 def listen_addresses(address: Tuple[Any, ...]

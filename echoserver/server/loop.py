@@ -71,11 +71,7 @@ class Loop:
         self._callbacks: Dict[int, Tuple[Callable[[Any], Any], Any]] = {}
         self._timers = sched.scheduler(monotonic)
         self.poller = self.poller_class()
-        try:
-            self._receiver, self._sender = socket.socketpair()
-        except OSError:
-            self.poller.close()
-            raise
+        self._receiver, self._sender = socket.socketpair()
         self._receiver.setblocking(False)
         self._sender.setblocking(False)
         self.add(self._receiver, lambda receiver: receiver.recv(512))
@@ -84,8 +80,7 @@ class Loop:
         """Give everything back; closing again does nothing."""
         self.closed = True
         self._thread = None
-        with contextlib.suppress(OSError):  # a kqueue is not inherited
-            self.poller.close()
+        self.poller.close()
         self._receiver.close()
         self._sender.close()
         self._callbacks.clear()
@@ -116,9 +111,11 @@ class Loop:
         if self._callbacks.pop(file.fileno(), None) is not None:
             self.poller.unregister(file.fileno())
 
-    def call_at(self, when: float, function: Callable[[], Any]) -> None:
-        """Call function() once, at the monotonic time when or soon after."""
-        self._timers.enterabs(when, 0, function)
+    def call_at(self, when: float, function: Callable[..., Any],
+                *args: Any) -> None:
+        """Call function(*args) once, at the monotonic time when or soon
+        after."""
+        self._timers.enterabs(when, 0, function, args)
 
     # Running and stopping.
 

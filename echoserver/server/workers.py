@@ -7,6 +7,7 @@ kernel hands a connection to the worker that accepts first.
 """
 
 import contextlib
+import functools
 import signal
 import socket
 from time import monotonic
@@ -76,11 +77,9 @@ class Workers:
     def _start(self, index: int) -> None:
         if self.loop.stopping:
             return
-        due = monotonic() + self.restart_interval
-
-        def again() -> None:
-            self.loop.call_at(due, lambda: self._start(index))
-
+        again = functools.partial(
+            self.loop.call_at, monotonic() + self.restart_interval,
+            self._start, index)
         try:
             child = Child(lambda control: self._work(index, control))
         except OSError as error:

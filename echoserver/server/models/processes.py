@@ -119,12 +119,9 @@ class ForkingEchoServer(EchoServer):
                control: socket.socket) -> int:
         """Serve a connection, in the child; its parent logs the end."""
         peer = self.peers.pop(request)
-        # Close the parent's sockets: the port would stay bound, and the other
-        # connections open, for as long as this child lives.
-        self.loop.close()   # first: a kqueue's number may be used again
-        for other in [*self.peers, *self._children, self.socket]:
-            other.close()
-        self._children.clear()
+        # The port would stay bound, and the other connections open, for as
+        # long as this child lives.
+        self.server_close()
         self.peers = ChildConnections(SharedPeer, self.wake_handler,
                                       self.turns)
         self.peers[request] = peer

@@ -16,18 +16,17 @@ __all__ = ["make_parser", "parse"]
 
 DESCRIPTION = """\
 A TCP server that sends every byte back with the ASCII letters in upper case.
-The stream has no framing, the reply is as long as what was sent, and bytes
-other than a-z pass untouched, so a client can check each one.  Talk to it with
-nc, telnet or the client beside it (echoserver.client).
+The reply is as long as what was sent, and all other bytes pass untouched, so a
+client can check each one: nc, telnet, or that beside it (echoserver.client).
 """
 
 EPILOG = """\
 output:
-  One line on stdout says that connections are accepted, with the real port.
-  The log on stderr has a line for each connection that ends: its peer, seconds
-  and bytes, and why: eof (by the peer or something in between), reset (by the
-  same), idle (--idle-timeout), drain (the server stops), error.  If it carried
-  no byte in less than a second, -v shows it.
+  One line on stdout says that clients can connect, and to which port.  The log
+  on stderr has a line for each connection that ends: its peer, seconds, bytes,
+  and why: eof or reset (by the peer or something in between), idle
+  (--idle-timeout), drain (the server stops), error.  -v shows those, too, that
+  carried no byte in less than a second.
 
 stopping:
   SIGTERM, Ctrl-C or SIGHUP (unless nohup ignores it) drains: the listener is

@@ -28,8 +28,9 @@ from .idle import IdleTimeout
 from .life import Life
 from .log import logger
 from .loop import Loop
-from .system import (ACCEPTED_INHERIT, end_on_close, limit_wait, linger,
-                     listens, reason_of)
+from .system import (ACCEPTED_INHERIT, limit_wait, linger, listens, reason_of,
+                     reset_on_close)
+from .threads import start_thread
 
 __all__ = ["EchoServer"]
 
@@ -117,12 +118,8 @@ class EchoServer(socketserver.TCPServer):
         self.loop = Loop()
         self.life = Life(self.loop)
         self._make_parts(RequestHandlerClass)
-        try:
-            super().__init__(server_address, RequestHandlerClass,
-                             bind_and_activate)
-        except BaseException:
-            self.loop.close()
-            raise
+        super().__init__(server_address, RequestHandlerClass,
+                         bind_and_activate)
 
     def _make_parts(self, handler_class: Any) -> None:
         reply = self.delayed(getattr(handler_class, "reply", bytes.upper))
@@ -213,7 +210,7 @@ class EchoServer(socketserver.TCPServer):
     def in_background(self: Self) -> Self:
         """Begin serve_forever() in a thread; return self."""
         try:
-            self.life.in_background(self.serve_forever)
+            self.life.background = start_thread(self.serve_forever)
         except BaseException:
             self.server_close()
             raise
@@ -248,7 +245,7 @@ class EchoServer(socketserver.TCPServer):
         """
         self._set_options(grace=grace)
         if self.loop.is_running():
-            self.peers.gate.close()   # the loop comes first, busy handlers later
+            self.peers.gate.close()     # the loop comes first
         self.loop.stop()
 
     def shutdown(self) -> None:
@@ -395,7 +392,7 @@ class EchoServer(socketserver.TCPServer):
         reset that every accepted socket is set to end in."""
         peer = self.peers.get(request)
         if peer is None or peer.whole:
-            end_on_close(request)
+            reset_on_close(request, False)
             # A handler that uses turns has read its input to the end, so that
             # close() does all of it, unless another process has the socket.
             if not (self.turns and self.owns_sockets):

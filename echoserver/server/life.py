@@ -7,24 +7,22 @@ import threading
 from typing import Any, Callable, Optional
 
 from .loop import Loop
-from .threads import start_thread
 
 __all__ = ["Life"]
-
-MAX_TIMEOUT = 1e6   # seconds; a thread's join() takes no infinity
-
 
 class Life:
 
     """Lets one thread serve and one thread close, and finishes the closing.
 
     The loop knows the rest: whether it runs, is to stop, or is closed.
+
+    Instance variables: background, the thread that alone may serve, or None.
     """
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._pid = os.getpid()
-        self._background: Optional[threading.Thread] = None
+        self.background: Optional[threading.Thread] = None
         # Held while a thread closes the server.  Other threads that close it,
         # or that begin to serve, wait for that.
         self._closing = threading.RLock()
@@ -41,17 +39,13 @@ class Life:
                 "stopping" if self._loop.stopping else
                 "serving" if self._loop.is_running() else "not serving")
 
-    def in_background(self, serve: Callable[[], Any]) -> None:
-        """Call serve() in a thread."""
-        self._background = start_thread(serve)
-
     def begin(self) -> bool:
         """Make this thread the one that serves; return False if the server is
         closed.  RuntimeError is raised if another thread serves already."""
         with self._closing:
             if self._loop.closed:
                 return False
-            if self._loop.is_running() or self._background not in (
+            if self._loop.is_running() or self.background not in (
                     None, threading.current_thread()):
                 raise RuntimeError("another thread serves already")
             self._loop.begin()
@@ -79,8 +73,9 @@ class Life:
                 with contextlib.ExitStack() as last_first:
                     for step in reversed(steps):
                         last_first.callback(step)
-                    if self._background not in (None,
+                    if self.background not in (None,
                                                 threading.current_thread()):
-                        self._background.join(min(timeout, MAX_TIMEOUT))
+                        self.background.join(min(timeout,
+                                                 threading.TIMEOUT_MAX))
             finally:
                 self._closer = None

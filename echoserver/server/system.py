@@ -15,10 +15,9 @@ from termios import FIONREAD, TIOCOUTQ
 from time import monotonic
 from typing import Any, Optional
 
-__all__ = ["ACCEPTED_INHERIT", "end_on_close",
-           "ignore_callers", "limit_wait", "linger", "listens", "reason_of",
-           "reset_on_close", "resets_on_close", "shut_down", "unread",
-           "unsent"]
+__all__ = ["ACCEPTED_INHERIT", "ignore_callers", "limit_wait", "linger",
+           "listens", "reason_of", "reset_on_close", "resets_on_close",
+           "shut_down", "unread", "unsent"]
 
 # Errors, beside ConnectionError, that a peer or the network on the way to it
 # can cause.  Any other error is a bug and keeps its traceback.
@@ -79,17 +78,12 @@ def limit_wait(request: socket.socket, option: int, seconds: float) -> None:
                            struct.pack("=qq", *timeval))
 
 
-def reset_on_close(request: socket.socket) -> None:
-    """Let close() end the connection with a reset, whatever is queued."""
-    with contextlib.suppress(OSError):
-        request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
-
-
-def end_on_close(request: socket.socket) -> None:
-    """Undo reset_on_close()."""
+def reset_on_close(request: socket.socket, reset: bool = True) -> None:
+    """Let close() end the connection with a reset, whatever is queued; or
+    undo that."""
     with contextlib.suppress(OSError):
         request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
-                           bytes(len(LINGER_0)))
+                           LINGER_0 if reset else bytes(len(LINGER_0)))
 
 
 def resets_on_close(request: socket.socket) -> bool:

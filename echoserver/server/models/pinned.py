@@ -7,7 +7,6 @@ from typing import Any, List
 
 from ..base import EchoServer
 from ..drain import CUT_TIMEOUT
-from ..life import MAX_TIMEOUT
 from ..log import logger
 from ..threads import start_thread
 
@@ -43,12 +42,8 @@ class PinnedEchoServer(EchoServer):
         if self.pool_size < 1:
             raise ValueError("pool_size must be 1 or more")
         super().server_activate()
-        try:
-            for _ in range(self.pool_size):
-                self._workers.append(start_thread(self._be_a_worker))
-        except BaseException:
-            self.end_handlers()
-            raise
+        for _ in range(self.pool_size):
+            self._workers.append(start_thread(self._be_a_worker))
 
     def end_handlers(self) -> None:
         self.end_work()
@@ -57,7 +52,7 @@ class PinnedEchoServer(EchoServer):
                              if self.drain.began else monotonic())
         for worker in self._workers:
             if worker is not threading.current_thread():
-                worker.join(min(max(end - monotonic(), 0), MAX_TIMEOUT))
+                worker.join(min(max(end - monotonic(), 0), threading.TIMEOUT_MAX))
 
     def has_workers(self) -> bool:
         """Return whether a worker runs, other than the one that asks."""

@@ -45,21 +45,14 @@ class ThreadPoolEchoServer(PinnedEchoServer):
         # Readable once the workers shall end.
         self._end, self._ender = socket.socketpair()
         self._poller.register(self._end.fileno(), select.EPOLLIN)
-        try:
-            super().__init__(*args, **options)
-        except BaseException:
-            self._close_poller()
-            raise
+        super().__init__(*args, **options)
 
     def release(self) -> None:
         super().release()
         if not self.has_workers():  # one that waits in it would not wake
-            self._close_poller()
-
-    def _close_poller(self) -> None:
-        self._poller.close()
-        self._end.close()
-        self._ender.close()
+            self._poller.close()
+            self._end.close()
+            self._ender.close()
 
     def end_work(self) -> None:
         super().end_work()

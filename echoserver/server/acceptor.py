@@ -108,7 +108,7 @@ class Acceptor:
                     sleep(self.breather)
             return True
         finally:
-            self._peers.gate.open()   # a model that starts threads has closed it
+            self._peers.gate.open()     # a start of a thread has closed it
 
     def accept(self) -> bool:
         """Accept one connection and have it served; False if there is none."""

@@ -69,7 +69,8 @@ class Loop:
         self._thread: Optional[int] = None      # the one that calls callbacks
         # By descriptor: the function to call, and the file to call it with.
         self._callbacks: Dict[int, Tuple[Callable[[Any], Any], Any]] = {}
-        self._timers = sched.scheduler(monotonic)
+        # It would sleep(0) after each function, behind all busy threads.
+        self._timers = sched.scheduler(monotonic, lambda seconds: None)
         self.poller = self.poller_class()
         self._receiver, self._sender = socket.socketpair()
         self._receiver.setblocking(False)
@@ -84,7 +85,6 @@ class Loop:
         self._receiver.close()
         self._sender.close()
         self._callbacks.clear()
-        self._timers = sched.scheduler(monotonic)
 
     # Files.
 

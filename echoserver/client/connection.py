@@ -122,12 +122,7 @@ class Connection:
 
         After an exception, any at all, the connection is closed: late bytes
         would be taken for the reply to the next call."""
-        view = memoryview(data).cast("B")
-        try:
-            return self._block(self.exchange(view))
-        except BaseException:
-            self.close()
-            raise
+        return self._block(self.exchange(memoryview(data).cast("B")))
 
     def finish(self) -> bytes:
         """Say that no more will be sent; return the reply up to its end, and
@@ -138,12 +133,16 @@ class Connection:
             return self._block(self.exchange(b"", to_end=True))
 
     def _block(self, task: Task) -> bytes:
-        """Run task to its end, unless the connection is closed meanwhile."""
+        """Run task to its end, unless the connection is closed meanwhile;
+        close it after an exception."""
         self._is_waiting = True
         try:
             if self.closed:
                 raise self._is_over()
             return bytes(block(task))
+        except BaseException:
+            self.closed = True
+            raise
         finally:
             self._is_waiting = False
             if self.closed:

@@ -12,7 +12,6 @@ connection, is a wrong echo.
 """
 
 import functools
-import json
 import math
 import shutil
 import sys
@@ -23,7 +22,6 @@ from .connecting import Place, connect, describe, lookup
 from .connection import Connection
 from .errors import WrongEcho
 from .figures import Tally, bars, is_utf8, ms, summary
-from .output import put
 from .running import Run
 from .waiting import Task
 
@@ -81,9 +79,8 @@ class Count(Run):
         self.places: Optional[List[Place]] = None   # until a failure
         self.has_lines = args.interval >= self.line_interval and not args.quiet
         # Seconds between two lines of progress.
-        self._pause = 0.0 if self.is_shown else self.progress_interval
-        if args.quiet or self.has_lines or (args.json and self._pause):
-            self._pause = math.inf
+        self._pause = (math.inf if args.quiet or self.has_lines else
+                       0.0 if self.is_shown else self.progress_interval)
         # When the last one was, how many replies there were, the longest round
         # trip since, and those of the lines before.
         self._then, self._before, self._worst = self.start, 0, 0.0
@@ -118,23 +115,24 @@ class Count(Run):
 
     def summarize(self) -> None:
         """Print the summary, after a line that explains the exit code."""
-        args, tally, due = self.args, self.tally, self.args.count or 1
+        tally, due = self.tally, self.args.count or 1
         if not self.tasks.signal and not self.failures.words and (
                 tally.verified < due or tally.unanswered):
             self.tell_failure(TimeoutError(
                 "%s answered too few messages (%d) before the --deadline; "
                 "give it longer" % (describe(self.address), tally.verified)))
-        if args.json:
-            put(json.dumps(self.figures(), allow_nan=False))
-            return
-        ips = ", ".join(sorted(tally.addresses - {args.host}))
-        self.say("--- %s%s, %d bytes a message, %d connection%s" % (
+        super().summarize()
+
+    def conclusion(self) -> List[str]:
+        """Return the whole summary."""
+        args, ips = self.args, ", ".join(
+            sorted(self.tally.addresses - {self.args.host}))
+        columns, rows = shutil.get_terminal_size()
+        return ["--- %s%s, %d bytes a message, %d connection%s" % (
             describe(self.address), ips and " (%s)" % ips, args.size,
-            args.connections, "s" * (args.connections > 1)), *self.so_far())
-        if args.histogram:
-            columns, rows = shutil.get_terminal_size()
-            self.say(*tally.times.chart(
-                columns - 1, max(rows - 9, 8), is_utf8(sys.stdout)))
+            args.connections, "s" * (args.connections > 1)),
+            *self.so_far(), *(args.histogram and self.tally.times.chart(
+                columns - 1, max(rows - 9, 8), is_utf8(sys.stdout)) or ())]
 
     def figures(self) -> Dict[str, Any]:
         """Return all figures."""
@@ -154,11 +152,10 @@ class Count(Run):
                    connection: Connection) -> None:
         """Show that the reply to a message took so long, None if that is not
         known, and its connection."""
-        if not self.args.json:
-            self.say("%d bytes from %s: seq=%d %stime=%s ms" % (
-                self.args.size, describe(self.address), number, "connect=%s "
-                "ms " % ms(connection.connecting_time) if self.args.reconnect
-                else "", ms(seconds)))
+        self.say("%d bytes from %s: seq=%d %stime=%s ms" % (
+            self.args.size, describe(self.address), number, "connect=%s ms "
+            % ms(connection.connecting_time) if self.args.reconnect else "",
+            ms(seconds)))
 
 
 class Worker:

@@ -5,11 +5,11 @@ make_output_wait() of console.py lets both wait where a neighbour has made them
 non-blocking.
 """
 
+import contextlib
 import sys
 from datetime import datetime, timezone
 
 from ..console import WaitingFile
-
 
 __all__ = ["StreamError", "encoded", "expressible", "now", "put", "tell",
            "write"]
@@ -51,17 +51,12 @@ def write(data: bytes) -> None:
     try:
         sys.stdout.flush()
         # Not by its buffer: if a signal interrupts that, it writes twice.
-        file, rest = WaitingFile(sys.stdout.fileno(), "w",
-                                 closefd=False), memoryview(data)
-        while rest:
-            rest = rest[file.write(rest):]
+        WaitingFile(sys.stdout.fileno(), "w", closefd=False).write(data)
     except OSError as why:
         raise StreamError("standard output cannot be written", why) from None
 
 
 def tell(text: str, end: str = "\n") -> None:
     """Print text on standard error, if that takes it."""
-    try:
+    with contextlib.suppress(OSError):
         print(text, file=sys.stderr, end=end, flush=True)
-    except OSError:
-        pass

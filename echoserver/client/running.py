@@ -1,5 +1,6 @@
 """What --count and --idle share: how a run begins, speaks and ends."""
 
+import json
 import os
 import sys
 from typing import Any, Dict, Iterable
@@ -18,8 +19,8 @@ class Run:
     changes on standard error, where that is a terminal (is_shown).
 
     A derived class has progress(), to show how it goes, several times a
-    second; so_far(), which returns lines about that; and summarize(), which
-    prints the end of it.
+    second; so_far(), which returns lines about that; and conclusion(), which
+    returns those of the end.  It may add to figures().
     """
 
     def __init__(self, args: Any) -> None:
@@ -29,6 +30,7 @@ class Run:
         self.start, self.started = self.tasks.now, now()
         self.is_shown = sys.stderr.isatty()
         self._columns = 0       # that the changing line takes at present
+        self._told = 0.0        # seconds of standstill
 
     def run(self: Any, first: Iterable[Task]) -> int:
         """Begin with the first tasks; return the exit code at the end."""
@@ -47,10 +49,11 @@ class Run:
         return False
 
     def _tell_standstill(self) -> None:
-        standstill = self.tasks.new_standstill()
-        if standstill:
+        new, self._told = (self.tasks.standstill - self._told,
+                           self.tasks.standstill)
+        if new:
             self.tell("this program stood still for %.1f s; no wait and no "
-                      "round trip has this time in it" % standstill)
+                      "round trip has this time in it" % new)
 
     def _tick(self: Any) -> None:
         self._tell_standstill()
@@ -64,6 +67,12 @@ class Run:
         """Count and tell a failure."""
         self.tell(self.failures.note(error)[1] + details)
 
+    def summarize(self: Any) -> None:
+        """Print the end of it, as one JSON object if args ask for that."""
+        if self.args.json:
+            put(json.dumps(self.figures(), allow_nan=False))
+        self.say(*self.conclusion())
+
     def figures(self) -> Dict[str, Any]:
         """Return the figures that every run has."""
         return {"host": self.args.host, "port": self.args.port,
@@ -72,8 +81,9 @@ class Run:
                 "stopped_seconds": round(self.tasks.standstill, 6)}
 
     def say(self, *lines: str) -> None:
-        """Print lines on standard output."""
-        self._print(put, lines)
+        """Print lines on standard output, unless that is for JSON."""
+        if not self.args.json:
+            self._print(put, lines)
 
     def tell(self, *lines: str) -> None:
         """Print lines on standard error."""

@@ -9,14 +9,12 @@ If this program stood still meanwhile, a silence was longer than it should be.
 The probe then counts the real length.
 """
 
-import json
-from typing import Any, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 from .connecting import connect
 from .connection import Connection
 from .diagnosis import CUT, diagnose
 from .errors import WrongEcho
-from .output import put
 from .running import Run
 from .waiting import Task
 
@@ -82,7 +80,7 @@ class Probe(Run):
         self._say("silent for %g s: %s (%s)" % (seconds, how, word))
 
     def _say(self, line: str) -> None:
-        if not (self.args.json or self.args.quiet):
+        if not self.args.quiet:
             self.say(line)
 
     def so_far(self) -> List[str]:
@@ -98,32 +96,36 @@ class Probe(Run):
         if not self.args.quiet:
             self.show(*self.so_far())
 
-    def summarize(self) -> None:
-        """Print the longest silence that was borne, the shortest that not."""
+    def figures(self) -> Dict[str, Any]:
+        """Return all figures: the longest silence that was borne, the shortest
+        that was not, and each."""
         longest = max(self._alive, default=None)
-        shortest = min((cut[0] for cut in self._cuts if longest is None
-                        or cut[0] > longest), default=None)
-        if self.args.json:
-            put(json.dumps(dict(
-                self.figures(), alive_after_seconds=longest,
-                cut_within_seconds=shortest, asked_seconds=self.args.idle,
-                alive_seconds=sorted(self._alive), cuts=[dict(zip(
-                    ("seconds", "after_seconds", "word"), cut))
-                    for cut in sorted(self._cuts)],
-                unfinished_seconds=self._unfinished)))
-            return
+        return dict(
+            super().figures(), alive_after_seconds=longest,
+            cut_within_seconds=min(
+                (cut[0] for cut in self._cuts if longest is None
+                 or cut[0] > longest), default=None),
+            asked_seconds=self.args.idle, alive_seconds=sorted(self._alive),
+            cuts=[dict(zip(("seconds", "after_seconds", "word"), cut))
+                  for cut in sorted(self._cuts)],
+            unfinished_seconds=self._unfinished)
+
+    def conclusion(self) -> List[str]:
+        """Return what is known of a limit."""
+        longest, shortest = map(self.figures().get, (
+            "alive_after_seconds", "cut_within_seconds"))
         seen = " and ".join("%.1f" % after for after in sorted({
             after for seconds, after, _ in self._cuts if after < seconds}))
-        if self.tasks.signal:
-            self.say(*self.so_far())
+        lines = self.so_far() if self.tasks.signal else []
         if shortest is not None:
-            self.say("cut %s %g s%s; if the server has no limit itself "
-                     "(echoserver --idle-timeout 0), something in between has"
-                     % ("within" if longest is None else "between %g and"
-                        % longest, shortest, seen and ", after %s s" % seen))
+            lines += ["cut %s %g s%s; if the server has no limit itself "
+                      "(echoserver --idle-timeout 0), something in between has"
+                      % ("within" if longest is None else "between %g and"
+                         % longest, shortest, seen and ", after %s s" % seen)]
         elif len(self._alive) == len(self.args.idle):
-            self.say("alive after all of them")
+            lines += ["alive after all of them"]
         elif longest is not None:
-            self.say("alive after %g s%s" % (
+            lines += ["alive after %g s%s" % (
                 longest, ": what was cut sooner has another reason"
-                if self._cuts else ""))
+                if self._cuts else "")]
+        return lines

@@ -124,7 +124,7 @@ class Tasks(contextlib.ExitStack):
     def __init__(self) -> None:
         super().__init__()
         self.running, self.signal, self.is_asked = True, 0, False
-        self.standstill = self._late = self._told = 0.0
+        self.standstill = self._late = 0.0
         self.now = self.stopped_at = perf_counter()
         self._tasks: Dict[_Running, None] = {}  # a set that has an order
         self._soonest = math.inf                # not later than any end
@@ -199,11 +199,6 @@ class Tasks(contextlib.ExitStack):
             self.standstill += late
             self._late += max(self._read[0] - before[0] - timeout, 0)
         self.now = self._read[0] - self._late
-
-    def new_standstill(self) -> float:
-        """Return the standstill since the last call."""
-        new, self._told = self.standstill - self._told, self.standstill
-        return new
 
     def _resume(self, task: _Running, answer: Any) -> None:
         """Run task up to where it waits next."""

@@ -52,7 +52,8 @@ class Relay:
                  write: Callable[[bytes], Any]) -> None:
         self._connection, self._source = connection, source
         self._read, self._write = read, write
-        self._unsent, self._ended_at = memoryview(b""), math.inf    # the input
+        # Of the input; when it has ended, all of it has been sent.
+        self._unsent, self._has_ended = memoryview(b""), False
 
     def run(self) -> None:
         """Return when everything is sent, answered and ended on both sides.
@@ -60,25 +61,9 @@ class Relay:
         Raise what Connection raises, and ConnectionError also where the
         server ends its stream while there is more to send.
         """
-        while True:
-            self._send()
-            ready = self._wait()
-            if self._source in ready:
-                data = self._read()
-                self._unsent = memoryview(data or b"")
-                if data == b"":
-                    self._ended_at = perf_counter()
-            if self._connection in ready and self._pass_on() == b"":
-                return
-
-    def _send(self) -> None:
-        """Send what goes at once, or say that it was the last."""
         try:
-            if self._unsent:
-                self._unsent = self._unsent[
-                    self._connection.send(self._unsent):]
-            elif self._time_to_half_close() <= 0:
-                self._connection.half_close()
+            while self._turn() != b"":
+                pass
         except OSError:
             # What the server had answered by then has come.
             with contextlib.suppress(OSError):
@@ -86,38 +71,41 @@ class Relay:
                     pass
             raise
 
+    def _turn(self) -> Optional[bytes]:
+        """Send what goes at once, wait, and take what has come, once."""
+        connection = self._connection
+        timeout = connection.timeout or math.inf
+        if self._unsent:
+            self._unsent = self._unsent[connection.send(self._unsent):]
+        files = [(connection, READ | WRITE if self._unsent else READ)]
+        left = linger = math.inf
+        if connection.in_flight or connection.half_closed:
+            left = timeout - connection.silence
+        if self._has_ended and not connection.half_closed:
+            linger = connection.in_flight and min(self.linger, timeout / 2)
+        elif not (self._has_ended or self._unsent) and (
+                connection.in_flight < self.window):
+            files.append((self._source, READ))
+        ready = wait(tuple(files), min(left, linger))
+        if not ready and left <= linger:
+            raise connection.fell_silent()
+        if not ready:
+            connection.half_close()
+        if self._source in ready:
+            data = self._read()
+            self._unsent = memoryview(data or b"")
+            self._has_ended = data == b""
+        return self._pass_on() if connection in ready else None
+
     def _pass_on(self) -> Optional[bytes]:
         """Write what has come; return it as receive() does."""
         data = self._connection.receive()
         if data:
             self._write(data)
             self._connection.asked_at = perf_counter()  # a slow reader's time
-        elif data == b"" and not self._connection.half_closed:
+        elif data == b"" and not self._has_ended:
             raise self._connection.ended_early()
         return data
-
-    def _time_to_half_close(self) -> float:
-        connection = self._connection
-        if self._ended_at == math.inf or connection.half_closed:
-            return math.inf
-        linger = min(self.linger, (connection.timeout or math.inf) / 2)
-        return (linger if connection.in_flight else 0) - min(
-            connection.silence, perf_counter() - self._ended_at)
-
-    def _wait(self) -> List[Any]:
-        """Return which of source and connection are ready; none when it is
-        time to half-close."""
-        connection, left = self._connection, math.inf
-        if connection.in_flight or connection.half_closed:
-            left = (connection.timeout or math.inf) - connection.silence
-        files = [(connection, READ | WRITE if self._unsent else READ)]
-        if not self._unsent and self._ended_at == math.inf and (
-                connection.in_flight < self.window):
-            files.append((self._source, READ))
-        ready = wait(tuple(files), min(left, self._time_to_half_close()))
-        if not ready and left <= 0:
-            raise connection.fell_silent()
-        return ready
 
 
 def run(args: Any) -> int:

@@ -60,7 +60,8 @@ class _Lookup(threading.Thread):
     def __init__(self, address: Address) -> None:
         super().__init__(daemon=True)
         self.address, self.places = address, []  # type: Address, List[Place]
-        self.failure: Tuple[Any, str] = (socket.EAI_FAIL, "it failed")
+        self.failure: Tuple[Any, str] = (
+            socket.EAI_AGAIN, "the resolver did not answer in time")
         self.end, self._entrance = socket.socketpair()
 
     def __del__(self) -> None:
@@ -80,10 +81,10 @@ class _Lookup(threading.Thread):
 
 
 def _places(address: Address, flags: int = 0) -> List[Place]:
-    found = socket.getaddrinfo(*address[:2], 0, socket.SOCK_STREAM, 0, flags)
     # The flow and the zone of an IPv6 address are not looked up.
-    return [(*place[:4], (place[4][:2] + address[2:] if address[2:]
-                          else place[4])) for place in found]
+    return [(*place[:4], place[4][:2] + (address[2:] or place[4][2:]))
+            for place in socket.getaddrinfo(
+                *address[:2], 0, socket.SOCK_STREAM, 0, flags)]
 
 
 def lookup(address: Address, seconds: Optional[float] = None) -> Task:
@@ -97,10 +98,8 @@ def lookup(address: Address, seconds: Optional[float] = None) -> Task:
     address = checked_address(address)
     if not 0 <= address[1] <= 65535:
         raise OverflowError("port must be 0-65535, not %d" % address[1])
-    try:
+    with contextlib.suppress(OSError, UnicodeError):    # it is a name
         return _places(address, socket.AI_NUMERICHOST)
-    except (OSError, UnicodeError):
-        pass        # it is a name
     new = _Lookup(address)
     shared = _pending.setdefault((os.getpid(), address), new)
     if shared is new:
@@ -108,13 +107,11 @@ def lookup(address: Address, seconds: Optional[float] = None) -> Task:
             new.start()
         except RuntimeError:    # no thread can be started: do it here
             new.run()
-    number, why = socket.EAI_AGAIN, "the resolver did not answer in time"
     with shared.end.dup() as end:
-        end.setblocking(False)
-        if (yield ((end, READ),), seconds or math.inf):
-            if shared.places:
-                return shared.places
-            number, why = shared.failure
+        yield ((end, READ),), seconds or math.inf
+    if shared.places:
+        return shared.places
+    number, why = shared.failure
     raise socket.gaierror(number, "%s cannot be looked up (%s); check the "
                           "spelling, or give the address itself"
                           % (describe(address), why))
@@ -133,9 +130,9 @@ def connect(address: Address, timeout: Optional[float] = None,
     """
     end = perf_counter() + (timeout or math.inf)
     places = list(known or (yield from lookup(address, timeout)))
-    start, next_at = perf_counter(), -math.inf
+    start = next_at = perf_counter()
     attempts: Dict[socket.socket, Tuple[Place, int]] = {}
-    failures: List[Tuple[Place, int, bool]] = []
+    failures: List[OSError] = []
     try:
         while places or attempts:
             now = perf_counter()
@@ -150,12 +147,13 @@ def connect(address: Address, timeout: Optional[float] = None,
                         return Link(s, place[4][0], perf_counter() - start)
                     next_at = now
                     s.close()
-                    failures.append((place, number, own > 0))
+                    failures.append(_explained(
+                        address, perf_counter() - start, place, number, own))
             due = min(end, next_at if places else end)
             if attempts:
                 yield tuple((s, WRITE) for s in attempts), max(due - now, 0)
-        raise _explained(address, perf_counter() - start, *max(
-            reversed(failures), key=lambda failure: _RANKS.get(failure[1], 0)))
+        raise max(reversed(failures), key=lambda failure: _RANKS.get(
+            failure.errno or 0, 0))
     finally:
         for s in attempts:
             s.close()
@@ -190,18 +188,17 @@ def _outcome(s: socket.socket, place: Place, is_over: bool) -> int:
 
 
 _OUTCOMES = {
-    errno.ECONNREFUSED: "refused the connection; is the server running, and "
-                        "on this port?",
-    errno.ETIMEDOUT: "did not answer the connection attempt within %.3f s; a "
-                     "firewall may be dropping it, or the host is down",
     errno.EADDRNOTAVAIL: "cannot be called: this host has no local port left "
                          "for it; wait a minute, or use fewer connections",
-    **dict.fromkeys([errno.ECONNRESET, errno.ECONNABORTED], "cut the "
-                    "connection while it was being made; something in between "
-                    "may not allow it")}
-# An answer says more than silence, and silence more than a missing route.
-_RANKS = {errno.ETIMEDOUT: 1, errno.EADDRNOTAVAIL: 1, errno.ECONNREFUSED: 2,
-          errno.ECONNRESET: 2, errno.ECONNABORTED: 2}
+    errno.ETIMEDOUT: "did not answer the connection attempt within %.3f s; a "
+                     "firewall may be dropping it, or the host is down",
+    errno.ECONNRESET: "cut the connection while it was being made; something "
+                      "in between may not allow it",
+    errno.ECONNREFUSED: "refused the connection; is the server running, and "
+                        "on this port?"}
+# What says most comes last: an answer says more than silence, and silence more
+# than a missing route, which is not here.
+_RANKS = {number: rank for rank, number in enumerate(_OUTCOMES, 1)}
 # Reasons for errors that connect() returns at once: they are this host's own.
 # A later error was sent by another host, or follows from silence.
 _OWN = {
@@ -213,7 +210,7 @@ _OWN = {
 
 
 def _explained(address: Address, seconds: float, place: Place, number: int,
-               own: bool) -> OSError:
+               own: int) -> OSError:
     """Return an error with a sentence for the outcome of an attempt."""
     ip, said = place[4][0], _OUTCOMES.get(number, "")
     why = _OWN.get(number, "") if own else (

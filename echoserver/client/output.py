@@ -21,11 +21,7 @@ class StreamError(Exception):
 
 def encoded(text: str) -> bytes:
     """Return text as UTF-8, with undecoded bytes as they were."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        # Half a pair of surrogates, which a Windows console can produce.
-        return text.encode("utf-8", "replace")
+    return text.encode("utf-8", "surrogateescape")
 
 
 def expressible(text: str) -> str:

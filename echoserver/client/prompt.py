@@ -101,27 +101,20 @@ class Prompt:
         self._interactive = sys.stdout.isatty()
         self._has_editor = self._interactive and readline is not None
         self._prompt = expressible(args.prompt) if self._interactive else ""
-        self._connection: Optional[Connection] = None
         self._failures = Failures(self._address)
 
     def run(self) -> int:
         """Read and send lines until Ctrl-D; return the exit code."""
         try:
-            self._connect()
+            self._connection = self._connect()
         except OSError as error:
-            self._lose(error)
+            tell(self._failures.note(error)[1])
             return self._failures.code
         # Let every byte in, whether or not it is text.
         sys.stdin = io.TextIOWrapper(sys.stdin.buffer, sys.stdin.encoding,
                                      "surrogateescape")
         for setting in _READLINE if readline else ():
             readline.parse_and_bind("set " + setting)
-        try:
-            return self._converse()
-        finally:
-            self._drop()
-
-    def _converse(self) -> int:
         while True:
             try:
                 line = self._ask()
@@ -131,6 +124,7 @@ class Prompt:
             except KeyboardInterrupt:
                 self._end_line()
                 if not self._typed():
+                    self._connection.close()
                     return INTERRUPTED
             else:
                 data = encoded(line)
@@ -164,11 +158,18 @@ class Prompt:
         """Send a line, once, and print its reply."""
         fate = "was not sent"
         try:
-            connection = self._current() or self._connect()
+            self._look()
+            if self._connection.closed:
+                self._connection = self._connect()
             fate = "may have arrived and is not sent again"
-            reply = connection.echo(data)
+            reply = self._connection.echo(data)
         except (KeyboardInterrupt, OSError, WrongEcho) as error:
-            self._lose(error)
+            self._connection.close()
+            if isinstance(error, Exception):
+                tell(self._failures.note(error)[1])
+            else:
+                self._end_line()
+                self._failures.worsen(NETWORK)
             tell("The line %s; the next one connects again." % fate)
         else:
             if self._interactive:
@@ -176,50 +177,37 @@ class Prompt:
             else:
                 write(reply + b"\n")
 
-    def _current(self) -> Optional[Connection]:
-        """Return the connection, after a look at what has become of it."""
-        if self._connection is not None:
-            self._connection.is_watched = False     # while a line was typed
-            try:
-                if self._connection.receive() is not None:
-                    raise self._connection.ended_early()
-                self._connection.is_watched = True
-            except OSError as error:    # news and no failure: nothing was owed
-                tell(diagnose(error, self._address)[2])
-                self._drop()
-        return self._connection
+    def _look(self) -> None:
+        """Close the connection if it was lost while a line was typed, which
+        is news and no failure: nothing was owed."""
+        connection = self._connection
+        try:
+            connection.is_watched = False
+            if not connection.closed and connection.receive() is not None:
+                raise connection.ended_early()
+            connection.is_watched = True
+        except OSError as error:
+            tell(diagnose(error, self._address)[2])
+            connection.close()
 
     def _connect(self) -> Connection:
-        self._connection = Connection(self._address, self._timeout)
+        connection = Connection(self._address, self._timeout)
         if self._interactive:
-            tell("Connected to %s; Ctrl-D leaves." % self._connection.name)
-        return self._connection
+            tell("Connected to %s; Ctrl-D leaves." % connection.name)
+        return connection
 
     def _leave(self) -> int:
         """End the stream and see that the server has nothing to add."""
-        if self._connection is not None:
-            self._connection.timeout = min(self._timeout or FAREWELL, FAREWELL)
-            try:
-                self._connection.finish()
-            except WrongEcho as error:
-                self._lose(error)
-            except OSError:
-                pass        # nothing was owed
-        return self._failures.code
-
-    def _lose(self, error: BaseException) -> None:
-        """Tell of an error, or of Ctrl-C in its place, and close."""
-        if isinstance(error, Exception):
+        connection = self._connection
+        try:
+            if not connection.closed:
+                connection.timeout = min(self._timeout or FAREWELL, FAREWELL)
+                connection.finish()
+        except WrongEcho as error:
             tell(self._failures.note(error)[1])
-        else:
-            self._end_line()
-            self._failures.worsen(NETWORK)
-        self._drop()
-
-    def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        except OSError:
+            pass        # nothing was owed
+        return self._failures.code
 
     def _end_line(self) -> None:
         """Leave the line of the prompt, where there is one."""

@@ -1,5 +1,6 @@
 """Network addresses: how they are written, checked and shown."""
 
+import contextlib
 import re
 import socket
 from typing import Any, Optional, Tuple
@@ -29,22 +30,12 @@ def split_address(text: str) -> Tuple[str, Optional[str]]:
     for what can be no host.
     """
     match = re.match(r"(?:\[([^]]+)\]|([^][:]*))(?::([^:]*))?$", text)
-    if match:
-        host, port = match.group(1) or match.group(2), match.group(3)
-    else:
-        host, port = text, None
-    if "://" in text or not match and not _is_ipv6(host):
-        raise ValueError("%r is not a host; give HOST:PORT, or [V6]:PORT"
-                         % text)
-    return host, port
-
-
-def _is_ipv6(text: str) -> bool:
-    try:
+    if match and "://" not in text:
+        return match.group(1) or match.group(2), match.group(3)
+    with contextlib.suppress(OSError, UnicodeError):
         socket.inet_pton(socket.AF_INET6, text.split("%")[0])
-    except (OSError, UnicodeError):
-        return False
-    return True
+        return text, None
+    raise ValueError("%r is not a host; give HOST:PORT, or [V6]:PORT" % text)
 
 
 def checked_port(text: str, least: int = 0) -> int:
@@ -75,8 +66,6 @@ def has_zone(zone: str) -> bool:
     number."""
     try:
         return zone.isdecimal() or socket.if_nametoindex(zone) > 0
-    except AttributeError:      # Windows before 3.8
-        return True
     except OSError:
         return False
 
@@ -85,7 +74,7 @@ def _zone(index: int) -> str:
     """Return the name of the network interface with that number."""
     try:
         return socket.if_indextoname(index)
-    except (AttributeError, OSError):   # Windows before 3.8; it is gone
+    except OSError:     # it is gone
         return str(index)
 
 

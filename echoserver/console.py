@@ -15,11 +15,11 @@ try:
 except ImportError:     # Windows
     pass
 
-__all__ = ["WaitingFile", "allow_descriptors", "die", "discard_output",
-           "make_output_wait"]
+__all__ = ["Selector", "WaitingFile", "allow_descriptors", "die",
+           "discard_output", "make_output_wait"]
 
 # poll() needs no descriptor of its own, and takes those above 1023.
-_Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
+Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 class WaitingFile(io.FileIO):
@@ -36,7 +36,7 @@ class WaitingFile(io.FileIO):
         while left:
             count = super().write(left)
             if count is None:
-                with _Selector() as selector:
+                with Selector() as selector:
                     selector.register(self, selectors.EVENT_WRITE)
                     selector.select()
             left = left[count or 0:]

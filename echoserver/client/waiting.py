@@ -19,12 +19,12 @@ import select
 import selectors
 import signal
 import time
-from collections import deque
+from collections import defaultdict, deque
 from time import perf_counter
 from typing import (
     Any, Callable, Dict, Generator, Iterable, List, Optional, Tuple)
 
-from ..console import die
+from ..console import Selector, die
 
 __all__ = ["Files", "READ", "Task", "Tasks", "WRITE", "block",
            "checked_limit", "wait"]
@@ -35,9 +35,6 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 # so there nothing waits longer at a time.  Elsewhere eleven days: poll()
 # counts milliseconds in an int.
 _LONGEST_WAIT = 0.5 if os.name == "nt" else 1e6
-
-# poll() needs no descriptor of its own, and takes those above 1023.
-_Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 Files = Tuple[Tuple[Any, int], ...]
 Task = Generator[Tuple[Files, float], bool, Any]
@@ -55,7 +52,7 @@ def wait(files: Files, seconds: float) -> List[Any]:
     """Block until one of files is ready, or for so many seconds; return those
     that are."""
     end = perf_counter() + seconds
-    with _Selector() as selector:
+    with Selector() as selector:
         for file, events in files:
             selector.register(file, events)
         while True:
@@ -84,17 +81,6 @@ def _real_time() -> float:
         return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", 7))
     except (AttributeError, OSError):
         return perf_counter()
-
-
-class _Running:
-    """A task, what it waits for, and until when."""
-
-    __slots__ = "send", "close", "files", "numbers", "end"
-
-    def __init__(self, task: Task) -> None:
-        self.send, self.close, self.end = task.send, task.close, 0.0
-        self.files: Files = ()
-        self.numbers: List[int] = []        # their descriptors
 
 
 class Tasks(contextlib.ExitStack):
@@ -126,9 +112,13 @@ class Tasks(contextlib.ExitStack):
         self.running, self.signal, self.is_asked = True, 0, False
         self.standstill = self._late = 0.0
         self.now = self.stopped_at = perf_counter()
-        self._tasks: Dict[_Running, None] = {}  # a set that has an order
-        self._soonest = math.inf                # not later than any end
-        self._by_number: Dict[int, _Running] = {}
+        # Until when each task waits, and the soonest of that; its files, with
+        # their descriptors, and the other way round.
+        self._ends: Dict[Task, float] = {}
+        self._soonest = math.inf
+        self._files: Dict[Task, Tuple[Files, List[int]]] = defaultdict(
+            lambda: ((), []))
+        self._by_number: Dict[int, Task] = {}
         self._selector = self.enter_context(selectors.DefaultSelector())
         self._poll: Callable[[float], Any] = lambda timeout: [
             (key.fd, events) for key, events in self._selector.select(timeout)]
@@ -165,16 +155,14 @@ class Tasks(contextlib.ExitStack):
         self._read = perf_counter(), _real_time()
         due = self.now = self._read[0]
         try:
-            while (self._tasks or new) and (self.running or is_owed()):
+            while (self._ends or new) and (self.running or is_owed()):
                 if due <= self.now:
                     tick()
                     due = self.now + self.tick
                 for _ in range(min(len(new), self.at_once)):
-                    task = _Running(new.popleft())
-                    self._tasks[task] = None
-                    self._resume(task, None)
+                    self._resume(new.popleft(), None)
                 end = min(due, self._soonest if self.running else due)
-                timeout = 0 if new or not self._tasks else max(
+                timeout = 0 if new or not self._ends else max(
                     end - self.time(), 0)
                 found = self._poll(timeout)
                 self._read_clock(timeout)
@@ -184,7 +172,7 @@ class Tasks(contextlib.ExitStack):
                 if self.running and self._soonest <= self.now:
                     self._wake_up()
         finally:
-            for task in self._tasks:
+            for task in self._ends:
                 task.close()
 
     def _read_clock(self, timeout: float) -> None:
@@ -200,32 +188,33 @@ class Tasks(contextlib.ExitStack):
             self._late += max(self._read[0] - before[0] - timeout, 0)
         self.now = self._read[0] - self._late
 
-    def _resume(self, task: _Running, answer: Any) -> None:
+    def _resume(self, task: Task, answer: Any) -> None:
         """Run task up to where it waits next."""
         try:
             files, seconds = task.send(answer)
         except StopIteration:
             self._watch(task, ())
-            self._tasks.pop(task, None)
+            del self._files[task]
+            self._ends.pop(task, None)
             return
-        task.end = end = self.now + seconds
+        self._ends[task] = end = self.now + seconds
         if end < self._soonest:
             self._soonest = end
-        if files is not task.files:
+        if files is not self._files[task][0]:
             self._watch(task, files)
 
-    def _watch(self, task: _Running, files: Files) -> None:
+    def _watch(self, task: Task, files: Files) -> None:
         """Wait for files on behalf of task, and no longer for others."""
-        for number in task.numbers:
+        for number in self._files[task][1]:
             del self._by_number[number]
             self._selector.unregister(number)
-        task.files = files
-        task.numbers = [self._selector.register(*one).fd for one in files]
-        self._by_number.update(dict.fromkeys(task.numbers, task))
+        numbers = [self._selector.register(*one).fd for one in files]
+        self._files[task] = files, numbers
+        self._by_number.update(dict.fromkeys(numbers, task))
 
     def _wake_up(self) -> None:
         """Resume the tasks whose time is over."""
-        for task in list(self._tasks):
-            if task.end <= self.now:
+        for task, end in list(self._ends.items()):
+            if end <= self.now:
                 self._resume(task, False)
-        self._soonest = min([math.inf, *(task.end for task in self._tasks)])
+        self._soonest = min(self._ends.values(), default=math.inf)

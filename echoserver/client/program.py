@@ -6,6 +6,7 @@ imports all modules before it starts work, because the file that it came from
 """
 
 import argparse
+import contextlib
 import importlib
 import os
 import signal
@@ -131,26 +132,24 @@ def _address(text: str, port: Optional[str]) -> Tuple[str, int]:
                          "127.0.0.1 8080" % host)
     if not host.strip():
         raise ValueError("the host is missing; give HOST:PORT, or HOST PORT")
-    if None not in (port, after):
+    ports = [one for one in (port, after) if one is not None]
+    if len(ports) > 1:
         raise ValueError("there are two ports: give HOST:PORT, or HOST PORT")
     if ":" in host and "%" in host and not has_zone(host.split("%")[1]):
         raise ValueError("no network interface " + host.split("%")[1])
-    port = after if port is None else port
     # In the locale C the name is not decoded (before Python 3.7).
     return os.fsencode(host).decode("utf-8", "replace"), checked_port(
-        "8080" if port is None else port, 1)
+        (ports or ["8080"])[0], 1)
 
 
-def _within(kind: Any, least: int, most: int) -> Callable[[str], float]:
+def _within(kind: Any, least: int, most: int) -> Callable[[str], Any]:
     """Return a function that converts text to a number within limits."""
     what = "whole number" if kind is int else "number of seconds"
 
-    def convert(text: str) -> float:
-        try:
-            if len(text) < 20 and least <= kind(text) <= most:
-                return float(text) if kind is float else int(text)
-        except ValueError:
-            pass
+    def convert(text: str) -> Any:
+        with contextlib.suppress(ValueError):
+            if least <= kind(text) <= most:
+                return kind(text)
         raise argparse.ArgumentTypeError("must be a %s from %d to %d, not %r"
                                          % (what, least, most, text))
     return convert

@@ -134,23 +134,21 @@ class Prompt:
                 if line.strip():
                     self._say(data)
 
-    def _ask(self) -> str:
-        """Return a line from the terminal, after Ctrl-Z and fg as well.
+    def _ask(self, typed: str = "") -> str:
+        """Return a line from the terminal, which begins with what was typed
+        before Ctrl-Z and fg.
 
         A shell gives the terminal back in the mode that it likes itself, so
-        the line editor must begin anew, with what had been typed.
+        the line editor must begin anew.
         """
         if not self._has_editor:
             return input(self._prompt)
-        typed = ""
         readline.set_startup_hook(lambda: readline.insert_text(typed))
         signal.signal(signal.SIGCONT, _raise_continued)
         try:
-            while True:
-                try:
-                    return input(self._prompt)
-                except _Continued:
-                    typed = self._typed()
+            return input(self._prompt)
+        except _Continued:
+            return self._ask(self._typed())
         finally:
             signal.signal(signal.SIGCONT, signal.SIG_DFL)
 

@@ -8,8 +8,8 @@ instrument measures the switches between its own threads.  While one generator
 runs no other does, so there is nothing to lock.
 
 The clock is time.perf_counter(), which never goes back and is fine enough for
-a round trip on every system.  Tasks has a clock that also leaves out the time
-in which this process stood still.
+a round trip on every system.  Tasks has one that goes on while the system is
+suspended, and leaves out the time in which this process stood still.
 """
 
 import contextlib
@@ -74,11 +74,11 @@ def block(task: Task) -> Any:
         task.close()
 
 
-def _real_time() -> float:
+def _clock() -> float:
     """Return a time in seconds that goes on while the system is suspended, if
     there is one; on Linux perf_counter() stands still then."""
     try:
-        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", 7))
+        return time.clock_gettime(7)    # CLOCK_BOOTTIME of Python 3.7
     except (AttributeError, OSError):
         return perf_counter()
 
@@ -110,8 +110,8 @@ class Tasks(contextlib.ExitStack):
     def __init__(self) -> None:
         super().__init__()
         self.running, self.signal, self.is_asked = True, 0, False
-        self.standstill = self._late = 0.0
-        self.now = self.stopped_at = perf_counter()
+        self.standstill = 0.0
+        self.now = self.stopped_at = _clock()
         # Until when each task waits, and the soonest of that; its files, with
         # their descriptors, and the other way round.
         self._ends: Dict[Task, float] = {}
@@ -142,7 +142,7 @@ class Tasks(contextlib.ExitStack):
 
     def time(self) -> float:
         """Return the time at this moment, less the standstill before."""
-        return perf_counter() - self._late
+        return _clock() - self.standstill
 
     def run(self, tasks: Iterable[Task], tick: Callable[[], Any],
             is_owed: Callable[[], bool]) -> None:
@@ -152,8 +152,7 @@ class Tasks(contextlib.ExitStack):
         After the signal a task is resumed by its files, and by no time.
         """
         new = deque(tasks)
-        self._read = perf_counter(), _real_time()
-        due = self.now = self._read[0]
+        due = self.now = self._read = _clock()
         try:
             while (self._ends or new) and (self.running or is_owed()):
                 if due <= self.now:
@@ -181,12 +180,11 @@ class Tasks(contextlib.ExitStack):
         If the wait and the work before it took far too long, the excess is
         standstill.
         """
-        before, self._read = self._read, (perf_counter(), _real_time())
-        late = self._read[1] - before[1] - timeout
+        before, self._read = self._read, _clock()
+        late = self._read - before - timeout
         if late >= self.least_standstill:
             self.standstill += late
-            self._late += max(self._read[0] - before[0] - timeout, 0)
-        self.now = self._read[0] - self._late
+        self.now = self._read - self.standstill
 
     def _resume(self, task: Task, answer: Any) -> None:
         """Run task up to where it waits next."""

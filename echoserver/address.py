@@ -56,7 +56,10 @@ def show_address(address: Any) -> str:
     if host.startswith("::ffff:") and "." in host:
         host = host[len("::ffff:"):]
     if len(address) == 4 and address[3] and "%" not in host:
-        host += "%%%s" % _zone(address[3])
+        zone = str(address[3])
+        with contextlib.suppress(OSError):      # it is gone
+            zone = socket.if_indextoname(address[3])
+        host += "%" + zone
     host = printable(host)
     return "%s:%s" % ("[%s]" % host if ":" in host else host, port)
 
@@ -68,14 +71,6 @@ def has_zone(zone: str) -> bool:
         return zone.isdecimal() or socket.if_nametoindex(zone) > 0
     except OSError:
         return False
-
-
-def _zone(index: int) -> str:
-    """Return the name of the network interface with that number."""
-    try:
-        return socket.if_indextoname(index)
-    except OSError:     # it is gone
-        return str(index)
 
 
 def printable(text: str) -> str:

@@ -42,11 +42,11 @@ _SHORTAGES = {errno.EMFILE: "descriptors", errno.ENFILE: "descriptors",
 def diagnose(error: Exception, address: Address) -> Tuple[int, str, str]:
     """Return an exit code, a word and the line for error, which is an OSError,
     a MemoryError or a WrongEcho: a wrong answer."""
+    if isinstance(error, WrongEcho):
+        return WRONG, "WRONG", "WRONG %s: %s" % (describe(address), error)
     ours = shortage(error)
     if ours:
         return USAGE, "SHORTAGE", ours
-    if isinstance(error, WrongEcho):
-        return WRONG, "WRONG", "WRONG %s: %s" % (describe(address), error)
     word = next(word for kind, word in _WORDS if isinstance(error, kind))
     return NETWORK, word, "%s %s" % (
         word, getattr(error, "strerror", None) or error)
@@ -54,10 +54,10 @@ def diagnose(error: Exception, address: Address) -> Tuple[int, str, str]:
 
 def shortage(error: Exception) -> str:
     """Return a sentence if this host is short of something, otherwise ""."""
-    # A gaierror's number is the resolver's, and may be one of these.
-    number = 0 if isinstance(error, socket.gaierror) else (
-        errno.ENOMEM if isinstance(error, MemoryError)
-        else getattr(error, "errno", 0))
+    # A gaierror's number is the resolver's, and may be one of these; a
+    # MemoryError has none.
+    number = 0 if isinstance(error, socket.gaierror) else getattr(
+        error, "errno", errno.ENOMEM)
     if number == errno.EADDRNOTAVAIL:   # connect() says what to do
         return str(getattr(error, "strerror", ""))
     return number in _SHORTAGES and (

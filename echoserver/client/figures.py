@@ -33,9 +33,8 @@ class Histogram:
         self.sum += sum(times)
         self.min = min(self.min, *times)
         self.max = max(self.max, *times)
-        if self.min < 1e-9:     # a coarse clock may have seen no time pass
-            times = [max(seconds, 1e-9) for seconds in times]
-        self._counters.update([round(math.log(seconds) / _STEP)
+        # A coarse clock may have seen no time pass.
+        self._counters.update([round(math.log(seconds or 1e-9) / _STEP)
                                for seconds in times])
 
     def percentile(self, percent: float) -> float:

@@ -43,8 +43,8 @@ exit codes:
 # Bytes of a message, which is held three times for each connection: to be
 # sent, in flight and received.
 _MAX_SIZE = 1 << 26
-# Connections: more than any limit of descriptors, or what select() takes.
-_MAX_CONNECTIONS = 500 if os.name == "nt" else 10 ** 6
+# Connections: more than any limit of descriptors.
+_MAX_CONNECTIONS = 10 ** 6
 # Descriptors that are not for connections: standard streams, pollers, files.
 _SPARE = 32
 

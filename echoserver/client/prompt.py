@@ -13,6 +13,7 @@ memory.  Text is sent as UTF-8 whatever the terminal's encoding is, and what
 the terminal cannot show of a reply is escaped.
 """
 
+import contextlib
 import io
 import signal
 import sys
@@ -26,12 +27,9 @@ from .output import StreamError, encoded, expressible, put, tell, write
 
 readline: Any = None
 termios: Any = None
-try:
-    # Neither on Windows nor in every build.
+with contextlib.suppress(ImportError):  # neither on Windows nor in every build
     import termios
     import readline
-except ImportError:
-    pass
 
 __all__ = ["Prompt", "run", "shown"]
 

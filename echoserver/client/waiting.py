@@ -31,10 +31,8 @@ __all__ = ["Files", "READ", "Task", "Tasks", "WRITE", "block",
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
-# Seconds.  On Windows nothing that waits is interrupted by Ctrl-C (gh-74157),
-# so there nothing waits longer at a time.  Elsewhere eleven days: poll()
-# counts milliseconds in an int.
-_LONGEST_WAIT = 0.5 if os.name == "nt" else 1e6
+# Seconds, eleven days: poll() counts milliseconds in an int.
+_LONGEST_WAIT = 1e6
 
 Files = Tuple[Tuple[Any, int], ...]
 Task = Generator[Tuple[Files, float], bool, Any]
@@ -55,7 +53,7 @@ def wait(files: Files, seconds: float) -> List[Any]:
     with Selector() as selector:
         for file, events in files:
             selector.register(file, events)
-        while True:
+        while True:     # select() ends early if a handler raises EINTR
             left = end - perf_counter()
             found = selector.select(max(min(left, _LONGEST_WAIT), 0))
             if found or left <= 0:

@@ -19,7 +19,7 @@ import threading
 from time import perf_counter
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
-from ..address import checked_address, show_address
+from ..address import show_address
 from .waiting import READ, WRITE, Task
 
 __all__ = ["Address", "Link", "Place", "connect", "describe", "lookup"]
@@ -95,7 +95,6 @@ def lookup(address: Address, seconds: Optional[float] = None) -> Task:
     after so many seconds, and OverflowError, as socket.connect() does, for a
     port that getaddrinfo() would take modulo 65536.
     """
-    address = checked_address(address)
     if not 0 <= address[1] <= 65535:
         raise OverflowError("port must be 0-65535, not %d" % address[1])
     with contextlib.suppress(OSError, UnicodeError):    # it is a name

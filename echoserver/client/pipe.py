@@ -1,16 +1,13 @@
 """A filter: standard input to the server, its replies to standard output.
 
 Bytes in, bytes out, both directions at once, in bounded memory, in one thread:
-a Relay waits with poll(), which on POSIX takes every file there is.  On
-Windows select() takes sockets only, and a thread feeds one from standard
-input.
+a Relay waits with poll(), which on POSIX takes every file there is.  (On
+Windows select() takes sockets only: there is no filter.)
 """
 
 import contextlib
 import math
 import os
-import socket
-import threading
 from time import perf_counter
 from typing import Any, Callable, List, Optional
 
@@ -113,9 +110,7 @@ def run(args: Any) -> int:
     address = args.host, args.port
     try:
         with Connection(address, args.timeout) as connection:
-            source: Any = _fed_by_thread() if os.name == "nt" else 0
-            Relay(connection, source, (lambda: source.recv(BLOCK)) if source
-                  else _read, write).run()
+            Relay(connection, 0, _read, write).run()
     except (OSError, WrongEcho) as error:
         write(getattr(error, "right", b""))
         code, _, line = diagnose(error, address)
@@ -131,21 +126,3 @@ def _read() -> Optional[bytes]:
         return None     # somebody who shares the pipe has set it so, for all
     except OSError as error:
         raise StreamError("standard input cannot be read", error) from None
-
-
-def _fed_by_thread() -> socket.socket:
-    """Return a socket from which standard input can be received.
-
-    The thread is a daemon, perhaps still reading when the server has ended the
-    conversation.  It reads with os.read() and not from sys.stdin.buffer: an
-    interpreter aborts when it exits while such a thread holds the lock of a
-    standard stream.
-    """
-    source, entrance = socket.socketpair()
-
-    def feed() -> None:
-        with entrance, contextlib.suppress(OSError):    # nobody wants the rest
-            for data in iter(lambda: os.read(0, BLOCK), b""):
-                entrance.sendall(data)
-    threading.Thread(target=feed, daemon=True).start()
-    return source

@@ -10,10 +10,8 @@ import sys
 from typing import Any, cast
 
 resource: Any = None
-try:
+with contextlib.suppress(ImportError):      # Windows
     import resource
-except ImportError:     # Windows
-    pass
 
 __all__ = ["Selector", "WaitingFile", "allow_descriptors", "die",
            "discard_output", "make_output_wait"]

@@ -148,15 +148,6 @@ class Count(Run):
         if self.has_lines or self.failures.words[word] == 1:
             self.tell(line + details)
 
-    def tell_reply(self, number: int, seconds: Optional[float],
-                   connection: Connection) -> None:
-        """Show that the reply to a message took so long, None if that is not
-        known, and its connection."""
-        self.say("%d bytes from %s: seq=%d %stime=%s ms" % (
-            self.args.size, describe(self.address), number, "connect=%s ms "
-            % ms(connection.connecting_time) if self.args.reconnect else "",
-            ms(seconds)))
-
 
 class Worker:
     """A connection of the run, or one after another."""
@@ -227,7 +218,10 @@ class Worker:
         tally.replies[self._number] += 1
         tally.succeed(now, seconds, now - since)
         if self._count.has_lines:
-            self._count.tell_reply(number, seconds, connection)
+            self._count.say("%d bytes from %s: seq=%d %stime=%s ms" % (
+                args.size, describe(connection.address), number, "connect=%s "
+                "ms " % ms(connection.connecting_time) if args.reconnect
+                else "", ms(seconds)))
         if args.reconnect:
             self._drop()
 

@@ -1,5 +1,6 @@
 """What --count and --idle share: how a run begins, speaks and ends."""
 
+import contextlib
 import json
 import os
 import sys
@@ -96,13 +97,11 @@ class Run:
 
     def show(self, text: str) -> None:
         """Show text as the line that changes."""
-        try:
+        with contextlib.suppress(OSError):  # no terminal, or one that is gone
             columns = os.get_terminal_size(sys.stderr.fileno()).columns
-        except OSError:
-            return      # no terminal, or one that is gone
-        # Not the last three: room for ^C and the cursor behind it.
-        self._columns = max((columns or 80) - 3, 0)
-        tell("\r" + text[:self._columns].ljust(self._columns), end="")
+            # Not the last three: room for ^C and the cursor behind it.
+            self._columns = max((columns or 80) - 3, 0)
+            tell("\r" + text[:self._columns].ljust(self._columns), end="")
 
     def erase(self, key: bool = False) -> None:
         """Make place for other lines; leave the one where the terminal has

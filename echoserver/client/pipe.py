@@ -9,7 +9,7 @@ import contextlib
 import math
 import os
 from time import perf_counter
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Optional
 
 from .connection import BLOCK, Connection
 from .diagnosis import OK, diagnose

@@ -113,6 +113,12 @@ class Prompt:
                                      "surrogateescape")
         for setting in _READLINE if readline else ():
             readline.parse_and_bind("set " + setting)
+        try:
+            return self._converse()
+        finally:
+            self._connection.close()
+
+    def _converse(self) -> int:
         while True:
             try:
                 line = self._ask()
@@ -122,7 +128,6 @@ class Prompt:
             except KeyboardInterrupt:
                 self._end_line()
                 if not self._typed():
-                    self._connection.close()
                     return INTERRUPTED
             else:
                 data = encoded(line)

@@ -20,7 +20,7 @@ from echoserver import EchoHandler
 from echoserver.server.child import Child
 from echoserver.server.drain import CUT_TIMEOUT
 from echoserver.server.idle import IdleTimeout
-from echoserver.server.models import MODELS
+from echoserver.server.models import MODELS, blocking
 from echoserver.server.workers import serve_in_child
 
 from .support import PATIENCE, PLAIN, ROOT, TestCase, children, python, until
@@ -31,6 +31,9 @@ __all__ = ["MODELS", "ModelTestCase", "NOWHERE", "PATIENCE", "PLAIN", "ROOT",
            "python", "replying", "stream", "until", "waits_for"]
 
 logger = logging.getLogger("echoserver")
+
+# The end of a server of this model waits for a look of its time keeper.
+blocking.TICK = 0.005
 
 # Its length shares no factor with that of a buffer: a block out of place is
 # noticed.
@@ -224,6 +227,9 @@ class ModelTestCase(TestCase):
         with mock.patch.object(IdleTimeout, "tick", 0.05):
             server = cls(address, handler, **options)
         self.addCleanup(server.server_close)
+        # What it accepts has these, too: a reply soon fills them.
+        for buffer in socket.SO_RCVBUF, socket.SO_SNDBUF:
+            server.socket.setsockopt(socket.SOL_SOCKET, buffer, 1 << 18)
         # Most have nothing to wait for.
         server.drain.loopback_quiet_period = 0.01
         server.drain.last_call = 0.002
@@ -295,6 +301,7 @@ class ModelTestCase(TestCase):
         s = socket.socket()
         self.addCleanup(s.close)
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
         s.settimeout(PATIENCE)
         s.connect(address)
         return s

@@ -67,8 +67,8 @@ class Drain:
     def test_cut_at_the_grace(self):
         """Who does not read is reset when the grace is over, which stop()
         may change, and is counted."""
-        for grace in 0.05, 0:
-            server = self.serve(grace=0.05 if grace else 10 * PATIENCE)
+        for grace in 0.02, 0:
+            server = self.serve(grace=grace or 10 * PATIENCE)
             s, _ = self.stuff(server)
             server.stop(grace)
             self.ended(self.in_thread(server.server_close))

@@ -84,12 +84,12 @@ class Echo:
 
     def test_delay(self):
         """Each reply waits for it; an end of the server does not."""
-        server = self.serve(delay=0.05)
+        server = self.serve(delay=0.02)
         with self.connect(server.server_address) as s:
             for _ in range(2):
                 began = time.monotonic()
                 self.asks(s)
-                self.assertGreaterEqual(time.monotonic() - began, 0.05)
+                self.assertGreaterEqual(time.monotonic() - began, 0.02)
         self.only_here()
         server = self.serve(delay=10 * PATIENCE, grace=PATIENCE / 4)
         s = self.asking(server)
@@ -157,8 +157,8 @@ class OneAtATimeTest(ModelTestCase):
     def test_close_with_a_crowd_in_the_backlog(self):
         """Each is answered; those with nothing to say cost no time."""
         server = self.serve(grace=5)
-        server.drain.loopback_quiet_period = 0.5    # of which 20 are too many
-        crowd = [self.connect(server.server_address) for _ in range(20)]
+        server.drain.loopback_quiet_period = 0.1    # of which 60 are too many
+        crowd = [self.connect(server.server_address) for _ in range(60)]
         crowd[-1].sendall(stream(1 << 20))
         closing = self.in_thread(server.server_close)
         self.ends(crowd.pop(), data=stream(1 << 20).upper())

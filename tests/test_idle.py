@@ -83,7 +83,7 @@ class IdleHandlerTest(ModelTestCase):
         looks = []
         real = server.idle.end_idle
         server.idle.end_idle = lambda now: looks.append(now) or real(now)
-        until(lambda: len(looks) > 4, "the sweep")
+        until(lambda: len(looks) > 2, "the sweep")
         self.assertEqual(peer.reason, "")
         go.set()
         self.ends(s, data=b"HELLO")

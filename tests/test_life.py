@@ -123,7 +123,7 @@ class Life:
         logger.setLevel(logging.CRITICAL)   # what it swallows is printed
         for count in range(0, 80, 8):
             with self.subTest(count):
-                server = self.serve(grace=0.5)
+                server = self.serve(grace=0.05)
                 s = self.client(server)
                 while not server.loop.closed:
                     interrupt_at(count)

@@ -233,7 +233,7 @@ class ModelTestCase(TestCase):
         # Most have nothing to wait for.
         server.drain.loopback_quiet_period = 0.01
         server.drain.last_call = 0.002
-        server.acceptor.pause = server.acceptor.limit_interval = 0.05
+        server.acceptor.pause, server.acceptor.limit_interval = 0.02, 0.05
         return server
 
     def serve(self, *args, **options):

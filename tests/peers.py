@@ -31,6 +31,8 @@ class Peer:
         self._scripts, self.accepted = list(scripts), 0
         self._failures, self._threads, self._open = [], [], set()
         self._listener, self._stopping = socket.socket(), False
+        # What it accepts has this, too, so that a message soon fills it.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
         self._listener.bind((host, 0))
         self._listener.listen(128)
         self.address = self._listener.getsockname()

@@ -48,10 +48,10 @@ FAILURES = [
     ([short], "-c2 -i600", 1, ["CLOSED"], {
         "messages_sent": 1, "replies_verified": 1,
         "messages_lost": 0, "messages_unsent": 1}),
-    ([short, peers.echo], "-c3 -i0.2", 1, ["CLOSED"], {
+    ([short, peers.echo], "-c3 -i0.1", 1, ["CLOSED"], {
         "replies_verified": 2, "messages_unsent": 1,
         "messages_lost": 0}),
-    ([peers.mute], "-c1 -w0.2", 1, ["TIMEOUT"], {
+    ([peers.mute], "-c1 -w0.1", 1, ["TIMEOUT"], {
         "replies_verified": 0, "messages_lost": 0}),
     ([peers.echo], "-c9 -i5 -w0.1", 1, ["TIMEOUT"], {
         "messages_lost": 0}),
@@ -188,7 +188,7 @@ class CountTests(ClientTestCase):
     def test_deadline(self):
         """It ends the count, which is right if all replies have come."""
         code, out, err = self.count(*self.play(peers.echo), "-c", 0,
-                                    "-w", "0.3")
+                                    "-w", "0.1")
         self.assertEqual((code, err), (0, []))
         self.assertIn(b" 0 lost, 0 wrong in ", out)
         self.assertIs(signal.getsignal(signal.SIGTERM), signal.SIG_DFL)
@@ -210,7 +210,7 @@ class CountTests(ClientTestCase):
         """It shows in the replies of a connection, and in the waits, though
         there is no interval."""
         outcome = self.count(*self.play(peers.mute, peers.echo), "-c", 0,
-                             "-n", 3, "-w", "0.3", "--json")
+                             "-n", 3, "-w", "0.15", "--json")
         figures = self.figures(outcome)
         self.assertEqual((outcome[0], figures["replies_least"],
                           figures["messages_unanswered"]), (1, 0, 1))
@@ -223,10 +223,10 @@ class CountTests(ClientTestCase):
         def script(connection):
             connection.sendall(peers.take(connection, 64).upper())
             data = peers.take(connection, 64)
-            threading.Event().wait(0.3)
+            threading.Event().wait(0.15)
             connection.sendall(data.upper())
             peers.echo(connection)
-        figures = self.figures(self.slowly(*self.play(script), "-c", 30,
+        figures = self.figures(self.slowly(*self.play(script), "-c", 10,
                                            "--json"))
         self.assertGreater(figures["wait_p50_us"], 50000)
         self.assertLess(figures["wait_max_us"], figures["seconds"] * 1e6)
@@ -284,9 +284,9 @@ class OutputTests(ClientTestCase):
     def test_lines_of_progress(self):
         """Where there is no terminal nor a line for each reply, there is one
         from time to time."""
-        with mock.patch.object(Count, "progress_interval", 0.05):
+        with mock.patch.object(Count, "progress_interval", 0.03):
             code, out, err = self.count(*self.play(peers.echo), "-c", 0,
-                                        "-w", "0.2")
+                                        "-w", "0.1")
         self.assertRegex(out.decode(), r"(?s)^(\d+ replies/s, max [-0-9.]+ ms, "
                          r"\d+ verified, 0 lost, 0 wrong\n)+---")
         out = self.count(*self.play(peers.echo), "-c", 99)[1]
@@ -296,7 +296,7 @@ class OutputTests(ClientTestCase):
     def test_progress(self):
         """On a terminal one line shows how it goes, and is gone at the end."""
         (code, out, err), shown = self.progress(
-            *self.play(peers.echo), "-c", 0, "-i", 0, "-w", "0.3")
+            *self.play(peers.echo), "-c", 0, "-i", 0, "-w", "0.15")
         self.assertEqual(code, 0)
         self.assertGreater(shown.count(b"replies/s, "), 1)
         self.assertEqual(shown.count(b"\n"), 0)

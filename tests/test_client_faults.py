@@ -74,7 +74,7 @@ class FaceTests(ClientTestCase):
                 (silent, 1, "TIMEOUT %s:%d acc.*but did not answer.*; .*"),
                 (self.play(peers.corrupt), 3, "WRONG %s:%d: .*sent b")):
             for outcome in self.outcomes(
-                    "-W", 0.3 if address is silent else PATIENCE, *address):
+                    "-W", 0.1 if address is silent else PATIENCE, *address):
                 self.assertEqual((outcome[0], len(outcome[1])), (code, 1))
                 self.assertRegex(outcome[1][0], "^" + text % address)
 

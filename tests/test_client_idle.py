@@ -60,7 +60,7 @@ class IdleTests(ClientTestCase):
     def test_cut_that_does_not_show(self):
         """4: it is found by asking again."""
         lines = self.lines(4, *self.play(peers.after(len("before 0.01 s"))),
-                           "--idle", "0.01", "-W", "0.3")
+                           "--idle", "0.01", "-W", "0.1")
         self.assertEqual(lines[0], "silent for 0.01 s: lost, as was found "
                          "when it was asked again (TIMEOUT)")
         self.assertRegex(lines[1], "^cut within 0.01 s; ")
@@ -160,7 +160,7 @@ class IdleTests(ClientTestCase):
                 self.assertTrue(stopped.wait(PATIENCE))
             else:
                 peers.echo(connection)
-        outcome = self.here(*self.play(script), "--idle", "0.01,0.5,600",
+        outcome = self.here(*self.play(script), "--idle", "0.01,0.25,600",
                             "--json", "-D")
         self.assertRegex(outcome[2][0], "^[0-9]{4}-.* this program stood "
                          "still for 1[0-9]{3}[.][0-9] s; ")

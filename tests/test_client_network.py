@@ -122,7 +122,7 @@ class NetworkTests(ClientTestCase):
             process.send_signal(signal.SIGINT)
             self.assertEqual(self.outcome(process)[0], 130)
             outcome = self.outcome(self.run_command(
-                command + ["-w0.3"], env=ENVIRONMENT))
+                command + ["-w0.1"], env=ENVIRONMENT))
             self.assertIn("resolver did not answer in time", self.assertFails(
                 outcome, 1, "DNS", ("name.example", 8080)))
 

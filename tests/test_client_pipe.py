@@ -23,7 +23,7 @@ class PipeTests(ClientTestCase):
         what a server says when it learns of the end; the exit code is 0."""
         def tail(connection):
             connection.sendall(peers.take(connection, 1 << 20).upper())
-        for script, data in ((peers.echo, bytes(range(256)) * (1 << 16)),
+        for script, data in ((peers.echo, bytes(range(256)) * (1 << 15)),
                              (tail, b"abc"), (peers.echo, b"")):
             code, out, err = self.pipe(data, *self.play(script))
             self.assertEqual((code, err), (0, []))
@@ -50,7 +50,7 @@ class PipeTests(ClientTestCase):
         """RESET or CLOSED, 1: what was answered before is not lost."""
         def script(connection):
             connection.sendall(peers.take(connection, 4).upper())
-        code, out, err = self.pipe(b"one\n" + bytes(1 << 24),
+        code, out, err = self.pipe(b"one\n" + bytes(1 << 23),
                                    *self.play(script))
         self.assertEqual(code, 1)
         self.assertIn(out, (b"", b"ONE\n"))     # a reset may overtake it
@@ -179,7 +179,7 @@ class RelayTests(TestCase):
         for script, write in ((busy, self.fail), (
                 peers.after(3, peers.hold),
                 lambda data: self.entrance.shutdown(socket.SHUT_WR))):
-            relay = self.relay(script, write, timeout=0.1)
+            relay = self.relay(script, write, timeout=0.05)
             self.entrance.sendall(b"abc")
             with self.assertRaises(TimeoutError):
                 relay.run()
@@ -188,7 +188,7 @@ class RelayTests(TestCase):
         """A server that forgets its reply at the end of ours (ncat -e) is
         not told of it before; one that waits for the end of ours has half of
         the timeout left to answer it."""
-        for timeout, end in (PATIENCE, None), (0.6, b""):
+        for timeout, end in (PATIENCE, None), (0.4, b""):
             def script(connection):
                 data = peers.take(connection, 3)
                 connection.settimeout(PATIENCE if timeout < 1 else 0.05)
@@ -205,7 +205,7 @@ class RelayTests(TestCase):
 
     def test_window(self):
         """What a mute server is sent is bounded, whatever the source has."""
-        relay = self.relay(peers.mute, self.fail, timeout=0.1)
+        relay = self.relay(peers.mute, self.fail, timeout=0.05)
         relay.window = 1 << 20
         self.feed(bytes(1 << 23))
         with self.assertRaises(TimeoutError):

@@ -150,7 +150,7 @@ class EchoTests(ConnectionTestCase):
 
     def test_echo_larger_than_all_buffers(self):
         """A message that no buffer holds moves both ways at once."""
-        data = bytes(range(256)) * (1 << 16)
+        data = bytes(range(256)) * (1 << 15)
         with self.dial(peers.echo) as connection:
             self.assertTrue(connection.echo(data) == data.upper())
 

@@ -328,7 +328,7 @@ class InterruptTests(PoolTestCase):
         with warnings.catch_warnings():
             # The garbage collector may close a socket.
             warnings.simplefilter("ignore", ResourceWarning)
-            while self.struck < 1000:
+            while self.struck < 300:
                 with contextlib.suppress(InterruptedError):
                     self.arm()
                     with pool.connection() as connection:
@@ -415,5 +415,5 @@ class ForkTests(PoolTestCase):
         for _ in range(4):
             self.begin(borrow)
         self.addCleanup(stop.set)
-        for _ in range(5):
+        for _ in range(3):
             self.in_child(child)

@@ -33,12 +33,14 @@ class StopTest(ModelTestCase):
     def test_signal(self):
         """Each that asks for an end drains, from the ready line on, and the
         exit status is 0; a terminal tells all processes."""
-        for args, number in (([], signal.SIGINT),
-                             (["-m", "processes"], signal.SIGHUP),
-                             (["--workers", "2"], signal.SIGTERM)):
-            with self.subTest(args):
-                process, address = self.start_server(
-                    *args, "--grace", 10 * PATIENCE, start_new_session=True)
+        begun = [(number, self.run_server(
+            "0", *args, "--grace", 10 * PATIENCE, start_new_session=True))
+            for args, number in (([], signal.SIGINT),
+                                 (["-m", "processes"], signal.SIGHUP),
+                                 (["--workers", "2"], signal.SIGTERM))]
+        for number, process in begun:
+            with self.subTest(number):
+                address = self.ready(process)
                 s = self.asking(address)
                 os.killpg(process.pid, number)
                 self.ends(s, data=b"HELLO")
@@ -64,21 +66,23 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)""")
     def test_second_signal(self):
         """It ends the drain, whatever grace was given, with a reset and an
         exit status of 1; workers have their time from then on."""
-        for args in [], ["--workers", "1"]:
-            with self.subTest(args):
-                process, address = self.start_server(
-                    *args, "--grace", 10 * PATIENCE,
-                    prelude="from echoserver.server import workers\n"
-                    "workers.CUT_TIMEOUT = 0.2")
-                s, _ = self.stuff(address)
-                process.send_signal(signal.SIGTERM)
-                self.refused(address)
-                threading.Event().wait(0.3)     # longer than they have
-                self.assertIs(process.poll(), None)
-                code, lines = self.outcome(process, signal.SIGTERM)
-                self.assertEqual(code, 1)
-                self.assertRegex(lines[-1], r" INFO served .*\(1 drain\b")
-                self.assertEqual(self.rest(s)[1], "reset")
+        begun = [self.run_server(
+            "0", *args, "--grace", 10 * PATIENCE, prelude="from echoserver"
+            ".server import workers\nworkers.CUT_TIMEOUT = 0.2")
+            for args in ([], ["--workers", "1"])]
+        stuffed = []
+        for process in begun:
+            address = self.ready(process)
+            stuffed.append(self.stuff(address)[0])
+            process.send_signal(signal.SIGTERM)
+            self.refused(address)
+        threading.Event().wait(0.3)     # longer than they have
+        for process, s in zip(begun, stuffed):
+            self.assertIs(process.poll(), None)
+            code, lines = self.outcome(process, signal.SIGTERM)
+            self.assertEqual(code, 1)
+            self.assertRegex(lines[-1], r" INFO served .*\(1 drain\b")
+            self.assertEqual(self.rest(s)[1], "reset")
 
     def test_signals_in_this_process(self):
         """Those after the second do not put off the end, which needs no
@@ -110,10 +114,12 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)""")
     def test_killed(self):
         """All processes of a server end with it, at once, and reset what is
         not whole."""
-        for args in [[], ["-m", "processes"], ["--workers", "2"],
-                     ["--workers", "1", "-m", "processes"]]:
-            with self.subTest(args):
-                process, address = self.start_server(*args)
+        begun = [self.run_server("0", *args) for args in (
+            [], ["-m", "processes"], ["--workers", "2"],
+            ["--workers", "1", "-m", "processes"])]
+        for process in begun:
+            with self.subTest(process.args[-4:]):
+                address = self.ready(process)
                 idle, (s, _) = self.client(address), self.stuff(address)
                 process.kill()
                 self.ends(idle, "reset")
@@ -132,7 +138,7 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)""")
         process = self.run_server(
             "0", *args, stderr=writer, prelude="from echoserver.server import "
             "signals, workers\n"
-            "workers.CUT_TIMEOUT = signals.LAST_SECONDS = 0.2", **options)
+            "workers.CUT_TIMEOUT = signals.LAST_SECONDS = 0.05", **options)
         address = self.ready(process)
         s, _ = self.stuff(address)
         os.write(writer, bytes(fcntl.fcntl(writer, 1032)))  # F_GETPIPE_SZ

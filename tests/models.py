@@ -56,6 +56,7 @@ import sys
 from echoserver import EchoServer
 from echoserver.server.drain import Drain
 Drain.loopback_quiet_period = EchoServer.send_timeout = 0.02
+Drain.last_call = 0.005
 from echoserver.__main__ import main
 sys.exit(main())"""
 

@@ -96,7 +96,7 @@ class NetworkTests(ClientTestCase):
         self.rule("meta length > 1200 drop")
         self.assertEqual(self.here(HERE, self.port, "-c", 1)[0], 0)
         self.assertIn("large packets (MTU)", self.says(
-            "TIMEOUT", HERE, self.port, "-s", 3000, "-W", "0.6"))
+            "TIMEOUT", HERE, self.port, "-s", 3000, "-W", "0.4"))
 
     def test_retransmissions(self):
         """A path that loses packets shows in them, and in nothing else."""

@@ -91,11 +91,11 @@ class UsageTests(ClientTestCase):
                 ("not allowed with", "-c1", "--idle=1")):
             self.refuses(sentence, *args)
 
-    def test_usage_of_a_process(self):
+    def test_usage(self):
         """2: usage on standard error, nothing on standard output."""
-        process = self.client("--nonsense",
-                              env=dict(ENVIRONMENT, FORCE_COLOR="1"))
-        code, out, err = self.outcome(process, b"")
+        with mock.patch("sys.argv", ["__main__.py"]), mock.patch.dict(
+                os.environ, FORCE_COLOR="1"):
+            code, out, err = self.here("--nonsense")
         self.assertEqual((code, out), (2, b""))
         self.assertTrue(err[0].startswith("usage: python -m echoserver.client "
                                           "["), err)
@@ -140,13 +140,15 @@ class UsageTests(ClientTestCase):
 class StreamTests(ClientTestCase):
     """Standard streams that are not what one expects."""
 
-    def shell(self, command, *args):
-        """Return the outcome of command in a shell, with the program's words
-        as "$@" and three bytes of input."""
-        return self.outcome(self.run_command(
-            ["sh", "-c", "exec " + command, sys.executable] + python(
-                "-m", "echoserver.client", *map(str, args)),
-            env=ENVIRONMENT), b"abc")
+    def shells(self, rows):
+        """Yield the outcome of each command in a shell, with the program's
+        words as "$@" and three bytes of input, and its row, which begins with
+        command and words."""
+        for process, row in [(self.run_command(
+                ["sh", "-c", "exec " + row[0], sys.executable] + python(
+                    "-m", "echoserver.client", *map(str, row[1])),
+                env=ENVIRONMENT), row) for row in rows]:
+            yield (*self.outcome(process, b"abc"), *row)
 
     def test_streams_that_fail(self):
         """2: the stream that fails is named; where it is closed, nobody is
@@ -160,16 +162,17 @@ class StreamTests(ClientTestCase):
                      for words in (echo, ["--help"], [*echo, "--count", "1"])]
             rows += [('env PYTHONUNBUFFERED=1 "$@" >/dev/full', ["--version"],
                       "output cannot be written")]
-        for command, words, text in rows:
+        for code, out, err, command, words, text in self.shells(rows):
             with self.subTest(command, words=words):
-                code, out, err = self.shell(command, *words)
                 self.assertEqual((code, out, len(err)), (2, b"", 1), err)
                 self.assertIn("standard " + text, err[0])
 
     def test_no_error_output(self):
         """No standard error hides the line, which goes nowhere else."""
-        for args, code in (peers.nobody(), 1), (["--nonsense"], 2):
-            self.assertEqual(self.shell('"$@" 2>&-', *args), (code, b"", []))
+        for found, out, err, _, _, code in self.shells([
+                ('"$@" 2>&-', peers.nobody(), 1),
+                ('"$@" 2>&-', ["--nonsense"], 2)]):
+            self.assertEqual((found, out, err), (code, b"", []))
 
 
 class StartTests(ClientTestCase):

@@ -15,7 +15,7 @@ class Echo:
     def test_half_close_at_all_sizes(self):
         """All of the reply comes, then the end, whatever the size is."""
         server = self.serve()
-        for size in 0, 1, 31, 4 << 10, 256 << 10, 4 << 20:
+        for size in 0, 1, 31, 4 << 10, 256 << 10, 2 << 20:
             with self.subTest(size):
                 data = stream(size)
                 reply, end = self.exchange(server, data)
@@ -74,9 +74,9 @@ class Echo:
     def test_idle_crowd(self):
         """Among many who have nothing to say the next is answered, and so is
         each of them."""
-        self.needs(20)
+        self.needs(10)
         server = self.serve(**self.few)
-        crowd = [self.connect(server.server_address) for _ in range(20)]
+        crowd = [self.connect(server.server_address) for _ in range(10)]
         self.answers(server)
         self.asks(crowd[0])
         self.asks(crowd[-1])

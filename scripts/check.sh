@@ -5,9 +5,9 @@
 #
 # Each one that is named, or else found (python3 and python3.N on PATH, and
 # those of pyenv), runs the suite and CPython's own tests of socketserver with
-# our classes, with -X dev -W error.  The oldest and the newest also run the
-# suite under -bb and -OO, and the tests of the scripts.  mypy --strict reads
-# the package, the scripts and the README's Python.
+# our classes, with -X dev -W error.  The newest, and of more than two the
+# oldest, also run the suite under -bb -OO, and the tests of the scripts.
+# mypy --strict reads the package, the scripts and the README's Python.
 #
 # A run of tests fails, too, for what unittest forgives: few tests (it says OK
 # to none), a complaint that Python prints where it cannot raise it, no end,
@@ -80,35 +80,39 @@ candidates() {
     done
 }
 
-# Print the arguments of run() for each check, a line each.
+# Print for each check, a line each, how long it takes (1 is long, 3 short), and
+# the arguments of run().
 jobs() {
-    local version path name
+    local version path
     while read -r version path; do
         set -- "$path" -X dev -W error -m unittest
-        echo "'$version suite' 300 $* -v"
-        echo "'$version conformance' 1 $* -v tests.conformance"
-        [[ $version == "$oldest" || $version == "$newest" ]] || continue
-        echo "'$version scripts' 1 $* discover -v -s tests/scripts"
-        echo "'$version suite -bb' 300 $path -bb -m unittest -v"
-        echo "'$version suite -OO' 300 $path -OO -m unittest -v"
+        echo "2 '$version suite' 300 $* -v"
+        echo "3 '$version conformance' 1 $* -v tests.conformance"
+        [[ $extras == *" $version "* ]] || continue
+        echo "1 '$version scripts' 1 $* discover -v -s tests/scripts"
+        echo "2 '$version suite -bb -OO' 300 $path -bb -OO -m unittest -v"
     done <<< "$pythons"
     if ! command -v mypy > /dev/null; then
         echo "mypy --strict: skipped: mypy is not installed" >&2
         return
     fi
-    echo "'mypy --strict' 0 mypy --strict"
+    echo "3 'mypy --strict' 0 mypy --strict"
     sed -n '/^```python$/,/^```$/{/^```/!p}' README.md > "$folder/readme.py"
-    echo "'mypy README' 0 mypy --strict --config-file= $folder/readme.py"
+    echo "3 'mypy README' 0 mypy --strict --config-file= $folder/readme.py"
 }
 
 pythons=$(if (($#)); then ask "$@"; else ask $(candidates); fi)
-oldest=$(head -n 1 <<< "$pythons") oldest=${oldest%% *}
-newest=$(tail -n 1 <<< "$pythons") newest=${newest%% *}
+extras=$(awk '{ version[NR] = $1 }
+    END { print " " version[NR] " " (NR > 2 ? version[1] : "") " " }' \
+    <<< "$pythons")
 if [[ -z $pythons ]] || (($# > $(wc -l <<< "$pythons"))); then
     echo "no Python 3.6 or newer, or the same one twice: ${*-}"
     echo "0 1" >> "$folder/sums"
 else
-    jobs | xargs -d '\n' -P "$(nproc)" -n 1 bash -c '
+    # The longest begin first, so that none is left alone at the end; and more
+    # than there are CPUs, since a test that waits needs none.
+    jobs | sort -s -n -k 1,1 | cut -d ' ' -f 2- |
+        xargs -d '\n' -P "$(($(nproc) * 3 / 2))" -n 1 bash -c '
         said=$(eval "run $1"); echo "$said"' _
 fi
 awk '{ passed += $1; failed += $2 }

@@ -78,10 +78,6 @@ class ClientTestCase(TestCase):
         super().setUp()
         # A background job of a script has it ignored.
         self.handle(signal.SIGINT, signal.default_int_handler)
-        if hasattr(signal, "alarm"):
-            self.handle(signal.SIGALRM, lambda *_: self.fail("it hangs"))
-            self.addCleanup(signal.alarm, 0)
-            signal.alarm(int(4 * PATIENCE))
         for where, what, seconds in ((Tasks, "tick", 0.02),
                                      (Count, "line_interval", 0.01),
                                      (Count, "last_reply_timeout", 0.05)):
@@ -90,12 +86,6 @@ class ClientTestCase(TestCase):
     def handle(self, number, handler):
         """Have a handler of a signal until the test is over."""
         self.addCleanup(signal.signal, number, signal.signal(number, handler))
-
-    def enter(self, context):
-        """Enter a context until the test is over; return what that returns."""
-        result = context.__enter__()
-        self.addCleanup(context.__exit__, None, None, None)
-        return result
 
     def play(self, *scripts):
         """Return the host and port of a peer that plays scripts."""

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import select
-import signal
 import socket
 import struct
 import sys
@@ -23,12 +22,13 @@ from echoserver.server.idle import IdleTimeout
 from echoserver.server.models import MODELS, blocking
 from echoserver.server.workers import serve_in_child
 
-from .support import PATIENCE, PLAIN, ROOT, TestCase, children, python, until
+from .support import (PATIENCE, PLAIN, ROOT, TestCase, children, fork, python,
+                      resolving, until)
 
 __all__ = ["MODELS", "ModelTestCase", "NOWHERE", "PATIENCE", "PLAIN", "ROOT",
-           "TestCase", "children", "dies", "every_model", "has_ipv6",
+           "TestCase", "children", "dies", "every_model", "fork", "has_ipv6",
            "linux_only", "logger", "needs_fork", "needs_ipv6", "posix_only",
-           "python", "replying", "stream", "until", "waits_for"]
+           "python", "replying", "resolving", "stream", "until", "waits_for"]
 
 logger = logging.getLogger("echoserver")
 
@@ -161,7 +161,6 @@ class ModelTestCase(TestCase):
     def setUp(self):
         super().setUp()
         self.record_log()
-        self.limit_time()
 
     @property
     def few(self):
@@ -203,16 +202,6 @@ class ModelTestCase(TestCase):
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG)
         logger.propagate = False
-
-    def limit_time(self):
-        """Let the main thread's waits end, where the system has alarms."""
-        def expire(number, frame):
-            raise AssertionError("the test took more than a minute")
-        if hasattr(signal, "setitimer"):
-            self.addCleanup(signal.signal, signal.SIGALRM,
-                            signal.signal(signal.SIGALRM, expire))
-            self.addCleanup(signal.setitimer, signal.ITIMER_REAL, 0)
-            signal.setitimer(signal.ITIMER_REAL, 60)
 
     # Servers.
 

@@ -13,7 +13,7 @@ import threading
 
 from .support import PATIENCE
 
-__all__ = ["Peer", "after", "banner", "corrupt", "cut", "deaf", "echo", "end",
+__all__ = ["Peer", "after", "banner", "before_second", "corrupt", "cut", "deaf", "echo", "end",
            "hold", "mute", "nobody", "play", "replies", "take", "verbatim"]
 
 
@@ -187,6 +187,18 @@ def after(count, then=mute, ready=None, request=None):
         if ready is not None and not ready.wait(PATIENCE):
             raise AssertionError("nobody was ready")
         then(connection)
+    return script
+
+
+def before_second(act):
+    """Return a script: answer a message of 64 bytes, take the second, call
+    act(), answer it, and echo the others."""
+    def script(connection):
+        connection.sendall(take(connection, 64).upper())
+        data = take(connection, 64)
+        act()
+        connection.sendall(data.upper())
+        echo(connection)
     return script
 
 

@@ -7,6 +7,7 @@ program.
 """
 
 import atexit
+import contextlib
 import os
 import select
 import signal
@@ -17,15 +18,18 @@ import tempfile
 import threading
 import time
 import unittest
+import warnings
+from unittest import mock
 
-__all__ = ["PATIENCE", "PLAIN", "ROOT", "TestCase", "children", "python",
-           "until"]
+__all__ = ["PATIENCE", "PLAIN", "ROOT", "SCRIPTS", "TestCase", "children",
+           "fork", "python", "resolving", "scripts_importable", "until"]
 
 # The end of every wait: generous, because it is only ever waited out by a
 # failing test, and a loaded machine is not a bug.
 PATIENCE = 20.0
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SCRIPTS = os.path.join(ROOT, "scripts")
 
 # Programs are started by the dozen.  If they may not keep what they compile
 # beside the sources, they do so elsewhere (where Python knows how, from 3.8).
@@ -56,6 +60,30 @@ def python(*args):
     if "PYTHONPYCACHEPREFIX" in os.environ:
         flags = [flag for flag in flags if flag != "-B"]
     return [sys.executable, "-S"] + flags + list(args)
+
+
+@contextlib.contextmanager
+def scripts_importable():
+    """Let the modules of scripts/ be imported meanwhile."""
+    sys.path.insert(0, SCRIPTS)
+    try:
+        yield
+    finally:
+        sys.path.remove(SCRIPTS)
+
+
+def resolving(*places):
+    """Let every name stand for places, addresses of IPv4, meanwhile."""
+    return mock.patch("socket.getaddrinfo", return_value=[
+        (socket.AF_INET, socket.SOCK_STREAM, 0, "", place)
+        for place in places])
+
+
+def fork():
+    """Fork without the warning that threads are left behind."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def until(condition, what="the condition"):
@@ -97,8 +125,19 @@ class TestCase(unittest.TestCase):
 
     def setUp(self):
         super().setUp()
+        self.limit_time()
         before = set(threading.enumerate()), descriptors(), children()
         self.addCleanup(self._nothing_left, *before)
+
+    def limit_time(self):
+        """Let the main thread's waits end, where the system has alarms."""
+        def expire(number, frame):
+            raise AssertionError("the test took more than a minute")
+        if hasattr(signal, "alarm"):
+            self.addCleanup(signal.signal, signal.SIGALRM,
+                            signal.signal(signal.SIGALRM, expire))
+            self.addCleanup(signal.alarm, 0)
+            signal.alarm(60)
 
     def _nothing_left(self, threads, fds, pids):
         until(lambda: set(threading.enumerate()) <= threads,
@@ -108,6 +147,12 @@ class TestCase(unittest.TestCase):
             until(lambda: len(descriptors()) <= len(fds),
                   "descriptors to be closed")
         until(lambda: set(children()) <= set(pids), "children to be reaped")
+
+    def enter(self, context):
+        """Enter a context until the test is over; return what that returns."""
+        result = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+        return result
 
     def run_program(self, module, *args, **options):
         """Start ``python -m module args`` in the way of run_python()."""
@@ -122,10 +167,10 @@ class TestCase(unittest.TestCase):
 
     def run_command(self, command, **options):
         """Start any command in the same way."""
-        options.setdefault("stdin", subprocess.PIPE)
-        options.setdefault("stdout", subprocess.PIPE)
-        options.setdefault("stderr", subprocess.PIPE)
-        process = subprocess.Popen(command, cwd=ROOT, **options)
+        for name in "stdin", "stdout", "stderr":
+            options.setdefault(name, subprocess.PIPE)
+        options.setdefault("cwd", ROOT)
+        process = subprocess.Popen(command, **options)
         self.addCleanup(self._end, process)
         return process
 

@@ -11,7 +11,7 @@ from unittest import mock
 from echoserver import BlockingEchoServer
 from echoserver.server.listening import explain
 
-from .models import NOWHERE, ModelTestCase, has_ipv6, needs_ipv6
+from .models import NOWHERE, ModelTestCase, has_ipv6, needs_ipv6, resolving
 
 TAKEN = errno.EADDRINUSE, errno.EACCES
 
@@ -25,12 +25,6 @@ class AddressTest(ModelTestCase):
         with self.assertRaises(OSError) as caught:
             BlockingEchoServer(address)
         self.assertIn(caught.exception.errno, numbers)
-
-    def listen_on(self, *places):
-        """Let a name stand for these addresses of IPv4."""
-        return mock.patch("socket.getaddrinfo", return_value=[
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", place)
-            for place in places])
 
     def test_port_out_of_range(self):
         """A port that cannot be is an OverflowError, as bind() has it."""
@@ -60,7 +54,7 @@ class AddressTest(ModelTestCase):
 
     def test_name_with_several_addresses(self):
         """The first that can be listened on is taken."""
-        with self.listen_on((NOWHERE, 0), ("127.0.0.1", 0), (NOWHERE, 0)):
+        with resolving((NOWHERE, 0), ("127.0.0.1", 0), (NOWHERE, 0)):
             server = self.serve(address=("name", 0))
         self.assertEqual(server.server_address[0], "127.0.0.1")
         self.answers(server)
@@ -68,9 +62,9 @@ class AddressTest(ModelTestCase):
     def test_name_with_several_addresses_none_of_which_will_do(self):
         """The last one's error is raised, and that of a port that is taken,
         which is not dodged by another address."""
-        with self.listen_on((NOWHERE, 0), (NOWHERE, 0)):
+        with resolving((NOWHERE, 0), (NOWHERE, 0)):
             self.fails([errno.EADDRNOTAVAIL], ("name", 0))
-        with self.listen_on(self.make().server_address, ("127.0.0.1", 0)):
+        with resolving(self.make().server_address, ("127.0.0.1", 0)):
             self.fails(TAKEN, ("name", 0))
 
     @needs_ipv6

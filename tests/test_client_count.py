@@ -220,12 +220,7 @@ class CountTests(ClientTestCase):
 
     def test_stall(self):
         """What a stalled server keeps back is counted from when it was due."""
-        def script(connection):
-            connection.sendall(peers.take(connection, 64).upper())
-            data = peers.take(connection, 64)
-            threading.Event().wait(0.15)
-            connection.sendall(data.upper())
-            peers.echo(connection)
+        script = peers.before_second(lambda: threading.Event().wait(0.15))
         figures = self.figures(self.slowly(*self.play(script), "-c", 10,
                                            "--json"))
         self.assertGreater(figures["wait_p50_us"], 50000)
@@ -253,13 +248,7 @@ class CountTests(ClientTestCase):
         system, is told, and is in no wait, round trip or outage."""
         for is_suspended in False, True:
             stop = self.stoppable_clock()
-
-            def script(connection):
-                connection.sendall(peers.take(connection, 64).upper())
-                data = peers.take(connection, 64)
-                stop(1000, is_suspended)
-                connection.sendall(data.upper())
-                peers.echo(connection)
+            script = peers.before_second(lambda: stop(1000, is_suspended))
             outcome = self.slowly(*self.play(script), "-c", 5, "--json")
             self.assertEqual(outcome[0], 0)
             self.assertRegex(outcome[2][0], "^this program stood still for "
@@ -433,13 +422,9 @@ class SignalTests(ClientTestCase):
     @unittest.skipUnless(hasattr(signal, "SIGQUIT"), "no SIGQUIT")
     def test_summary_so_far(self):
         """SIGQUIT shows it on standard error, and the count goes on."""
-        def script(connection):
-            connection.sendall(peers.take(connection, 64).upper())
-            data = peers.take(connection, 64)
-            os.kill(os.getpid(), signal.SIGQUIT)
-            until(lambda: " sent, " in sys.stderr.getvalue(), "the summary")
-            connection.sendall(data.upper())
-            peers.echo(connection)
+        script = peers.before_second(lambda: (
+            os.kill(os.getpid(), signal.SIGQUIT), until(
+                lambda: " sent, " in sys.stderr.getvalue(), "the summary")))
         code, out, err = self.slowly(*self.play(script), "-c", 4)
         self.assertEqual((code, len(err)), (0, 3))
         self.assertRegex(err[0], "^2 sent, 1 verified, .* 1 unanswered for "

@@ -106,10 +106,8 @@ class RelayTests(TestCase):
         """Return a list of the time that it shall be."""
         now = [perf_counter()]
         for module in "connection", "pipe":
-            patch = mock.patch("echoserver.client.%s.perf_counter" % module,
-                               lambda: now[0])
-            patch.start()
-            self.addCleanup(patch.stop)
+            self.enter(mock.patch("echoserver.client.%s.perf_counter" % module,
+                                  lambda: now[0]))
         return now
 
     def feed(self, data):

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import unittest
 from unittest import mock
 
 import echoserver

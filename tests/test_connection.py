@@ -13,7 +13,7 @@ from echoserver.client.connection import BLOCK
 from echoserver.client.waiting import READ, block, wait
 
 from . import peers
-from .support import PATIENCE, TestCase
+from .support import PATIENCE, TestCase, resolving
 
 
 class VerifyingTests(TestCase):
@@ -287,12 +287,6 @@ class EndTests(ConnectionTestCase):
 
 class ConnectingTests(ConnectionTestCase):
 
-    def answering(self, *places):
-        """Let every name resolve to places, 127.0.0.1 and a port each."""
-        return mock.patch("socket.getaddrinfo", return_value=[
-            (socket.AF_INET, socket.SOCK_STREAM, 0, "", place)
-            for place in places])
-
     def test_no_such_name(self):
         """An unknown name raises gaierror, and an impossible one too."""
         for name in "nosuch.invalid", "a..b", "x" * 70, "\udcff":
@@ -302,7 +296,7 @@ class ConnectingTests(ConnectionTestCase):
     def test_first_address_that_answers(self):
         """Where the others refuse, or are silent, it is used."""
         for others in [peers.nobody()] * 3, [peers.deaf(self)]:
-            with self.answering(*others, self.play(peers.echo)):
+            with resolving(*others, self.play(peers.echo)):
                 with Connection(("name", 1), PATIENCE) as connection:
                     self.assertEqual(connection.echo(b"abc"), b"ABC")
                     self.assertEqual(connection.name, "name:1 (127.0.0.1)")
@@ -319,7 +313,7 @@ class ConnectingTests(ConnectionTestCase):
                 (TimeoutError, "the host is down", [deaf, unreachable]),
                 (OSError, "cannot be reached .* check the address",
                  [unreachable])):
-            with self.answering(*places), self.assertRaisesRegex(kind, text):
+            with resolving(*places), self.assertRaisesRegex(kind, text):
                 Connection(("name", 1), 0.1)
 
     def test_timeout_is_one_for_all_addresses(self):

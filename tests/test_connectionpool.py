@@ -15,7 +15,7 @@ from unittest import mock
 from echoserver import ConnectionPool, PoolClosed, PoolTimeout
 
 from . import peers
-from .support import PATIENCE, TestCase, until
+from .support import PATIENCE, TestCase, fork, until
 
 CLOCK = "echoserver.client.%s.perf_counter"
 
@@ -364,10 +364,7 @@ class ForkTests(PoolTestCase):
 
     def in_child(self, function):
         """Call function in a child; fail unless it returns true."""
-        with warnings.catch_warnings():
-            # that a thread which may hold a lock is left behind
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
+        pid = fork()
         if not pid:
             code = 1
             try:

@@ -109,15 +109,10 @@ class Handlers:
             self.logged("%s of a handler" % name)
 
     def test_another_kind(self):
-        """A stock handler runs, or is refused with a reason."""
-        if not self.refused(Stock):
-            server = self.serve(Stock)
-            self.assertEqual(self.exchange(server, b"Hello"),
-                             (b"hELLO", "eof"))
-
-    def test_made_elsewhere(self):
-        """A handler's own reply is used, whatever makes the handler."""
+        """A stock handler runs, and a handler's own reply is used, whatever
+        makes the handler; or it is refused with a reason."""
         for members, handler in (
+                ({}, Stock),
                 ({}, functools.partial(Lower)),
                 ({}, lambda *args: Lower(*args)),
                 ({"finish_request": lambda server, request, client_address:

@@ -10,15 +10,14 @@ import socket
 import sys
 import threading
 import unittest
-import warnings
 from unittest import mock
 
 from echoserver import (BlockingEchoServer, EchoHandler, EchoServer,
                         SelectorEchoServer, ThreadingEchoServer)
 import echoserver.server.base
 
-from .models import (MODELS, PATIENCE, ModelTestCase, every_model, logger,
-                     needs_fork, posix_only, replying, until)
+from .models import (MODELS, PATIENCE, ModelTestCase, every_model, fork,
+                     logger, needs_fork, posix_only, replying, until)
 
 PACKAGE = os.path.dirname(echoserver.server.base.__file__)
 
@@ -145,9 +144,7 @@ class Life:
         server = self.serve()
         s = self.client(server)
         for end in server.shutdown, server.server_close:
-            with warnings.catch_warnings():     # of threads beside a fork
-                warnings.simplefilter("ignore", DeprecationWarning)
-                pid = os.fork()
+            pid = fork()
             if not pid:
                 try:
                     end()

@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import signal
-import socket
 import sys
 import unittest
 from unittest import mock
@@ -256,11 +255,7 @@ class StreamTest(ModelTestCase):
     def test_cannot_serve(self):
         """One sentence says why, also with -q, and with a name that cannot
         even be shown; the exit status is 1."""
-        taken = socket.socket()
-        self.addCleanup(taken.close)
-        taken.bind(("127.0.0.1", 0))
-        taken.listen(1)
-        port = taken.getsockname()[1]
+        port = self.make().server_address[1]
         begun = [("port %d .*taken" % port, self.run_server(port, "-q")),
                  ("name", self.run_server(
                      "0", "-b", "\xfc" * 64, env=dict(

@@ -4,7 +4,6 @@ it is killed or stuck, and the socket that it is handed."""
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -209,11 +208,7 @@ os._exit(0)"""
     def activate(self, host, closed, *args):
         """Start the program as a service manager does; return its process
         and the address that it was handed."""
-        handed = socket.socket(socket.AF_INET6 if ":" in host
-                               else socket.AF_INET)
-        self.addCleanup(handed.close)
-        handed.bind((host, 0))
-        handed.listen(5)
+        handed = self.make(address=(host, 0)).socket
         return self.run_command(
             [sys.executable, "-S", "-c", self.LAUNCHER, str(handed.fileno()),
              closed] + python("-m", "echoserver", *args), env=PLAIN,

@@ -2,56 +2,46 @@
 
 import contextlib
 import hashlib
-import importlib
 import io
 import os
-import subprocess
-import sys
+import stat
 import tempfile
+import unittest
 from unittest import mock
 
-from .support import PATIENCE, ROOT, TestCase, python
+from .support import PATIENCE, TestCase, python, scripts_importable
 
-sys.path.insert(0, os.path.join(ROOT, "scripts"))
-try:
-    make_pyz = importlib.import_module("make_pyz")
-finally:
-    sys.path.pop(0)
+with scripts_importable():
+    import make_pyz
 
 
 class PackTest(TestCase):
 
     def setUp(self):
         super().setUp()
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = folder.name
+        self.folder = self.enter(tempfile.TemporaryDirectory())
         self.path = os.path.join(self.folder, "echoserver.pyz")
 
-    def main(self):
+    def main(self, path):
         """Return what make_pyz returns, prints, and says of an error."""
         with contextlib.redirect_stdout(io.StringIO()) as out, \
                 contextlib.redirect_stderr(io.StringIO()) as err:
-            status = make_pyz.main(["-o", self.path])
+            status = make_pyz.main(["-o", path])
         return status, out.getvalue(), err.getvalue()
 
-    def pack(self):
+    def pack(self, path=None):
         """Return the bytes of a new file, whose sum is printed."""
-        outcome = self.main()
-        with open(self.path, "rb") as f:
+        path = path or self.path
+        outcome = self.main(path)
+        with open(path, "rb") as f:
             data = f.read()
         self.assertEqual(outcome, (0, "%s  %s\n" % (
-            hashlib.sha256(data).hexdigest(), self.path), ""))
+            hashlib.sha256(data).hexdigest(), path), ""))
         return data
 
     def begin(self, *command):
         """Start the file away from the sources, with pipes."""
-        process = subprocess.Popen(
-            python(self.path, *command), cwd=self.folder,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE)
-        self.addCleanup(self._end, process)
-        return process
+        return self.run_command(python(self.path, *command), cwd=self.folder)
 
     def test_pack_twice(self):
         """The bytes are the same, whenever the sources were written."""
@@ -64,11 +54,37 @@ class PackTest(TestCase):
     def test_pack_where_it_cannot_be(self):
         """One sentence says so, and nothing stays beside it."""
         os.mkdir(self.path)
-        self.assertEqual(self.main()[0], 1)
+        self.assertEqual(self.main(self.path)[0], 1)
         self.assertEqual(os.listdir(self.folder), ["echoserver.pyz"])
-        self.path = os.path.join(self.folder, "missing", "echoserver.pyz")
-        status, _, err = self.main()
+        status, _, err = self.main(os.path.join(self.folder, "missing", "it"))
         self.assertRegex(err, "^cannot write .*missing.*\n$")
+
+    @unittest.skipUnless(hasattr(os, "mkfifo"), "needs POSIX")
+    def test_pack_over_what_is_no_file(self):
+        """It stays what it is, also behind a symbolic link."""
+        link = os.path.join(self.folder, "link")
+        os.symlink(self.path, link)
+        os.mkfifo(self.path)
+        for path in self.path, link:
+            self.assertEqual(self.main(path), (
+                1, "", "cannot write %s: it is not a regular file\n" % path))
+            self.assertTrue(stat.S_ISFIFO(os.stat(self.path).st_mode))
+        self.assertEqual(len(os.listdir(self.folder)), 2)
+
+    @unittest.skipUnless(hasattr(os, "mkfifo"), "needs POSIX")
+    def test_pack_through_links(self):
+        """The link that is named leads to the new file; no other link is
+        followed, and no other file is left."""
+        link, victim = (os.path.join(self.folder, name)
+                        for name in ("link", "victim"))
+        os.symlink(self.path, link)
+        os.symlink(victim, self.path + ".new")
+        data = self.pack(link)
+        with open(self.path, "rb") as f:
+            self.assertEqual(f.read(), data)
+        self.assertTrue(os.access(self.path, os.X_OK))
+        self.assertEqual(sorted(os.listdir(self.folder)), [
+            "echoserver.pyz", "echoserver.pyz.new", "link"])
 
     def test_packed_programs(self):
         """The file is the server, and with the word client the client."""

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import unittest
 
 from .support import PATIENCE, ROOT, TestCase, python
 
@@ -38,7 +37,3 @@ class StartTest(TestCase):
                 code, line = self.says(*args, cwd=elsewhere)
                 self.assertRegex(line, r"^the folder client/ .*\n$")
                 self.assertEqual(code, 1)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -3,20 +3,16 @@
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import unittest
 from xml.etree import ElementTree
 
-from tests.support import PATIENCE, ROOT, TestCase, python
+from tests.support import (PATIENCE, ROOT, SCRIPTS, TestCase, python,
+                           scripts_importable)
 
-SCRIPTS = os.path.join(ROOT, "scripts")
-sys.path.insert(0, SCRIPTS)
-try:
+with scripts_importable():
     import bench
     from lab import chart
-finally:
-    sys.path.remove(SCRIPTS)
 
 TEXT = "{http://www.w3.org/2000/svg}text"
 
@@ -138,7 +134,3 @@ class RunTest(TestCase):
             status, _, error = self.run_it(*words)
             self.assertEqual(status, expected, error)
             self.assertIn(told, error)
-
-
-if __name__ == "__main__":
-    unittest.main()

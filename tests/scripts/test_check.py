@@ -62,7 +62,3 @@ class CheckTest(TestCase):
         status, said = self.check(PASSES, "/bin/false")
         self.assertEqual(status, 1)
         self.assertRegex(said, r"\n0 passed, 1 failed\n$")
-
-
-if __name__ == "__main__":
-    unittest.main()

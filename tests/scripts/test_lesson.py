@@ -9,16 +9,12 @@ import sys
 import unittest
 from unittest import mock
 
-from tests.support import (PATIENCE, PLAIN, ROOT, TestCase, children, python,
-                           until)
+from tests.support import (PATIENCE, PLAIN, SCRIPTS, TestCase, children,
+                           python, scripts_importable, until)
 
-SCRIPTS = os.path.join(ROOT, "scripts")
-sys.path.insert(0, SCRIPTS)
-try:
+with scripts_importable():
     import lesson
     from lab.screen import Screen
-finally:
-    sys.path.remove(SCRIPTS)
 
 ENVIRONMENT = dict(PLAIN, COLUMNS="80", LC_ALL="C")
 SHORT = "--stretch", "0.4"
@@ -74,6 +70,13 @@ class LessonTest(TestCase):
         return self.run_command(python("-c", CHANGED % change, *args),
                                 env=dict(ENVIRONMENT, PYTHONPATH=SCRIPTS),
                                 stderr=subprocess.STDOUT)
+
+    def says(self, status, change, *args):
+        """Return what such a play prints, which ends with status."""
+        play = self.start(change, *args)
+        output = play.communicate(timeout=5 * PATIENCE)[0].decode()
+        self.assertEqual(play.returncode, status, output)
+        return output
 
 
 @unittest.skipUnless(os.path.isdir("/proc/self/task"), "needs Linux")
@@ -173,10 +176,8 @@ class FalseTest(LessonTest):
     def test_false_claims(self):
         """Each act sees that, says what there was instead, and fails."""
         for name, change in FALSE.items():
-            play = self.start(change, *SHORT, name)
-            output = play.communicate(timeout=5 * PATIENCE)[0].decode()
-            self.assertEqual(play.returncode, 1, output)
-            self.assertRegex(output, "\nNot shown on this host: .*[a-z]")
+            self.assertRegex(self.says(1, change, *SHORT, name),
+                             "\nNot shown on this host: .*[a-z]")
 
     def test_left_out(self):
         """An act that a host cannot play is no failure."""
@@ -184,10 +185,8 @@ class FalseTest(LessonTest):
                 ("lesson.ask_models = lambda: ['threads']", "no model events"),
                 ("lesson.allow_descriptors = lambda count: False",
                  "900 descriptors are needed")):
-            play = self.start(change, "many")
-            output = play.communicate(timeout=PATIENCE)[0].decode()
-            self.assertEqual(play.returncode, 0, output)
-            self.assertRegex(output, "Left out: .*" + told)
+            self.assertRegex(self.says(0, change, "many"),
+                             "Left out: .*" + told)
 
 
 class EndTest(LessonTest):
@@ -197,10 +196,7 @@ class EndTest(LessonTest):
         for words, told in ((["10"], "no act '10'"),
                             (["--stretch", "nan"], "nan is not a number abo"),
                             (["--serve", "-1"], "-1 is not a number abo")):
-            play = self.start("", *words)
-            output = play.communicate(timeout=PATIENCE)[0].decode()
-            self.assertEqual(play.returncode, 2, output)
-            self.assertIn(told, output)
+            self.assertIn(told, self.says(2, "", *words))
 
     @unittest.skipUnless(children(os.getppid()), "needs Linux")
     def test_interrupt(self):
@@ -239,7 +235,3 @@ class ScreenTest(unittest.TestCase):
         self.assertEqual(shown, (
             "\033[K\033[33m\u2592\u2592\033[m\033[32m\u2588\033[m\n"
             "\r\033[1A\033[Ktwo\n\033[Kthree\n\033[Kfour\n"))
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -6,9 +6,8 @@ import subprocess
 import tempfile
 import unittest
 
-from tests.support import PATIENCE, PLAIN, ROOT, TestCase, python
+from tests.support import PATIENCE, PLAIN, SCRIPTS, TestCase, python
 
-SCRIPTS = os.path.join(ROOT, "scripts")
 NAMES = "lesson", "soak", "bench", "rolling", "make_pyz"
 
 
@@ -66,7 +65,3 @@ class ProgramsTest(TestCase):
     def test_output_that_is_closed(self):
         """Then there is none, and that is all."""
         list(self.ends(0, None, ["sh", "-c", 'exec "$@" >&-', "sh"]))
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -3,12 +3,11 @@
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
-import unittest
 
+from tests.peers import nobody
 from tests.support import PATIENCE, ROOT, TestCase
 
 with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as readme:
@@ -28,21 +27,12 @@ SHORTER = {
 }
 
 
-def free_port():
-    """Return a port that nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 class ReadmeTest(TestCase):
 
     def setUp(self):
         super().setUp()
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = folder.name
-        self.port = free_port()
+        self.folder = self.enter(tempfile.TemporaryDirectory())
+        self.port = nobody()[1]
 
     def prepared(self, command):
         """Return a command line of the README as it is run here."""
@@ -57,14 +47,10 @@ class ReadmeTest(TestCase):
             command = command.replace(name, value)
         return command
 
-    def run_line(self, command, **options):
+    def run_line(self, command):
         """Start a command line from the project's root."""
-        env = dict(os.environ, PYTHONPATH=ROOT)
-        process = subprocess.Popen(
-            command, shell=True, cwd=ROOT, env=env, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
-        self.addCleanup(self._end, process)
-        return process
+        return self.run_command(command, shell=True, stdin=subprocess.DEVNULL,
+                                env=dict(os.environ, PYTHONPATH=ROOT))
 
     def serve(self, command="python3 -m echoserver 8080"):
         """Start a server as the README does; return when it listens."""
@@ -73,14 +59,13 @@ class ReadmeTest(TestCase):
                       self.read_line(server.stdout))
         return server
 
-
     def test_commands_of_blocks(self):
         """Each runs: a server listens, all else exits with 0."""
         lines = re.findall(r"^(?:\$ )?(python3 .*?)(?:  #.*)?$", README, re.M)
         self.assertGreater(len(lines), 4)   # but for pip's
         for line in lines:
             with self.subTest(line):
-                self.port = free_port()
+                self.port = nobody()[1]
                 program = line.split(" -m ")[-1].split("python3 ")[-1]
                 if program.startswith("echoserver") and "8080" not in line:
                     line += (" 127.0.0.1 8080" if "client" in line
@@ -153,7 +138,3 @@ class ReadmeTest(TestCase):
         for name in re.findall(r"`((?:echoserver|scripts|tests)/[\w/.]+)`",
                                README):
             self.assertTrue(os.path.exists(os.path.join(ROOT, name)), name)
-
-
-if __name__ == "__main__":
-    unittest.main()

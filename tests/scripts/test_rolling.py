@@ -23,7 +23,3 @@ class RollingTest(TestCase):
         self.assertEqual(process.returncode, 0, output)
         for line in "restarts +4", "exchanges +[1-9].*", "failed +0":
             self.assertRegex(output, "(?m)^%s$" % line)
-
-
-if __name__ == "__main__":
-    unittest.main()

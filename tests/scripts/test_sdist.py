@@ -47,7 +47,3 @@ class SdistTest(TestCase):
         self.assertEqual([each for each in held - git_files()
                           if each != "PKG-INFO"
                           and not each.startswith("echoserver.egg-info")], [])
-
-
-if __name__ == "__main__":
-    unittest.main()

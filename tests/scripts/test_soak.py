@@ -5,19 +5,15 @@ import contextlib
 import io
 import os
 import subprocess
-import sys
 import unittest
 
-from tests.support import PATIENCE, ROOT, TestCase, python
+from tests.support import (PATIENCE, SCRIPTS, TestCase, python,
+                           scripts_importable)
 
-SCRIPTS = os.path.join(ROOT, "scripts")
-sys.path.insert(0, SCRIPTS)
-try:
+with scripts_importable():
     import soak
     from lab import report
     from lab.server import ask_models
-finally:
-    sys.path.remove(SCRIPTS)
 
 # All is smaller.
 SHORT = """\
@@ -106,7 +102,3 @@ def main(main=__main__.main):
     sys.argv[sys.argv.index("10")] = "11"
     return main()
 __main__.main = main""", "come", 10))
-
-
-if __name__ == "__main__":
-    unittest.main()

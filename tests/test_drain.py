@@ -21,12 +21,20 @@ from .models import (MODELS, PATIENCE, ModelTestCase, every_model, linux_only,
 @every_model
 class Drain:
 
+    def slow(self, **options):
+        """Return a server, to serve or not, that has much time to notice what
+        was sent just before its end, as on a busy host."""
+        server = self.make(**options)
+        server.drain.loopback_quiet_period = 0.06
+        return server
+
     def test_drain(self):
         """All that had arrived is answered, nobody waits for who says nothing
         (bpo-31233), however long the grace is, and all see the end of the
         stream."""
         self.needs(5)
-        server = self.serve(grace=10 * PATIENCE if self.here else 1e300)
+        server = self.in_background(self.slow(
+            grace=10 * PATIENCE if self.here else 1e300))
         clients = [self.client(server) for _ in range(3)]
         idle = [self.connect(server.server_address), self.client(server)]
         for s in clients:
@@ -42,7 +50,7 @@ class Drain:
 
     def test_server_that_has_not_accepted(self):
         """Who connected before it served, or before it could, is answered."""
-        for server in self.make(), self.serve():
+        for server in self.slow(), self.in_background(self.slow()):
             clients = [self.asking(server) for _ in range(3)]
             server.server_close()
             for s in clients:
@@ -50,9 +58,7 @@ class Drain:
 
     def test_large_message(self):
         """A message in flight arrives whole, and so does its reply."""
-        server = self.make(grace=PATIENCE)
-        server.drain.loopback_quiet_period = 0.06
-        server = self.in_background(server)
+        server = self.in_background(self.slow(grace=PATIENCE))
         s = self.connect(server.server_address)
         sent = self.fill(s)
         reply = [s.recv(1000)]

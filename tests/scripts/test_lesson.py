@@ -71,9 +71,8 @@ class LessonTest(TestCase):
                                 env=dict(ENVIRONMENT, PYTHONPATH=SCRIPTS),
                                 stderr=subprocess.STDOUT)
 
-    def says(self, status, change, *args):
-        """Return what such a play prints, which ends with status."""
-        play = self.start(change, *args)
+    def says(self, status, play):
+        """Return what a play prints, which ends with status."""
         output = play.communicate(timeout=5 * PATIENCE)[0].decode()
         self.assertEqual(play.returncode, status, output)
         return output
@@ -175,8 +174,9 @@ class FalseTest(LessonTest):
 
     def test_false_claims(self):
         """Each act sees that, says what there was instead, and fails."""
-        for name, change in FALSE.items():
-            self.assertRegex(self.says(1, change, *SHORT, name),
+        for play in [self.start(change, *SHORT, name)
+                     for name, change in FALSE.items()]:
+            self.assertRegex(self.says(1, play),
                              "\nNot shown on this host: .*[a-z]")
 
     def test_left_out(self):
@@ -185,7 +185,7 @@ class FalseTest(LessonTest):
                 ("lesson.ask_models = lambda: ['threads']", "no model events"),
                 ("lesson.allow_descriptors = lambda count: False",
                  "900 descriptors are needed")):
-            self.assertRegex(self.says(0, change, "many"),
+            self.assertRegex(self.says(0, self.start(change, "many")),
                              "Left out: .*" + told)
 
 
@@ -196,7 +196,7 @@ class EndTest(LessonTest):
         for words, told in ((["10"], "no act '10'"),
                             (["--stretch", "nan"], "nan is not a number abo"),
                             (["--serve", "-1"], "-1 is not a number abo")):
-            self.assertIn(told, self.says(2, "", *words))
+            self.assertIn(told, self.says(2, self.start("", *words)))
 
     @unittest.skipUnless(children(os.getppid()), "needs Linux")
     def test_interrupt(self):

@@ -62,17 +62,16 @@ class SoakTest(TestCase):
             for name in "quiet", "fuzz", "reset at connect", "half-open":
                 self.assertRegex(output, r"\n%s  .*" % name)
 
-    def found(self, change, fault, *args):
-        """Return what a soak of a server with a change prints of a fault."""
-        short = soak.Soak("threads", 5, 0)
+    def found(self, change, choose, seconds=5):
+        """Return what a soak, of a server with a change, prints of the fault
+        that choose(soak) returns, with its arguments."""
+        short = soak.Soak("threads", seconds, 0)
         short.crowd = short.room = 30
         short.program = CHANGED % change
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            if fault == "stops":
-                short.row(fault, None, short.stops)
-            else:
-                with short.server("--max-connections", "10") as server:
-                    short.row(fault, server, getattr(short, fault), *args)
+        fault, *args = choose(short)
+        with contextlib.redirect_stdout(io.StringIO()) as out, \
+                short.server("--max-connections", "10") as server:
+            short.row("fault", server, fault, *args)
         self.assertRegex(report.verdict(short.rows), "^FAILED: ",
                          out.getvalue())
         return out.getvalue()
@@ -81,18 +80,21 @@ class SoakTest(TestCase):
         """It is told by the clients that measure, and by those that fuzz."""
         change = REPLY % "lambda data: data.upper()[:-1] + b'a'"
         self.assertIn("! honest clients: WRONG", self.found(
-            change, "come", 10))
-        self.assertIn("! fuzz: the reply is wrong", self.found(change, "fuzz"))
+            change, lambda soak: (soak.beside, soak.quiet), 20))
+        self.assertIn("! fuzz: the reply is wrong", self.found(
+            change, lambda soak: [soak.fuzz]))
 
     def test_lost_byte(self):
         """Its reply does not come, and the end of the stream does."""
         self.assertIn("! busy: a clean end before the reply", self.found(
-            REPLY % "lambda data: data[:-1].upper() or b'A'", "stops"))
+            REPLY % "lambda data: data[:-1].upper() or b'A'",
+            lambda soak: [soak.stops], 1))
 
     def test_clean_end_that_is_too_early(self):
         """It is no end that a stop allows."""
-        self.assertRegex(self.found(ENDS_EARLY, "stops"), "! (busy|stream): ("
-                         "the server ended the stream|a clean end) ")
+        self.assertRegex(self.found(
+            ENDS_EARLY, lambda soak: [soak.stops], 3), "! (busy|stream): ("
+            "the server ended the stream|a clean end) ")
 
     def test_connection_above_the_limit(self):
         """It is counted."""
@@ -101,4 +103,4 @@ class SoakTest(TestCase):
 def main(main=__main__.main):
     sys.argv[sys.argv.index("10")] = "11"
     return main()
-__main__.main = main""", "come", 10))
+__main__.main = main""", lambda soak: (soak.come, 10)))

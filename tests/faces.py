@@ -27,12 +27,7 @@ try:
 except ImportError:
     pty = None
 
-__all__ = ["ClientTestCase", "ENVIRONMENT", "Terminal", "at_rest", "full_pipe",
-           "pty"]
-
-# What the tests are run with must not decide what they see.
-ENVIRONMENT = {name: value for name, value in os.environ.items()
-               if name not in ("COLUMNS", "PYTHONUNBUFFERED")}
+__all__ = ["ClientTestCase", "Terminal", "at_rest", "full_pipe", "pty"]
 
 
 class Terminal(io.TextIOWrapper):
@@ -77,15 +72,12 @@ class ClientTestCase(TestCase):
     def setUp(self):
         super().setUp()
         # A background job of a script has it ignored.
-        self.handle(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(
+            signal.SIGINT, signal.default_int_handler))
         for where, what, seconds in ((Tasks, "tick", 0.02),
                                      (Count, "line_interval", 0.01),
                                      (Count, "last_reply_timeout", 0.05)):
             self.enter(mock.patch.object(where, what, seconds))
-
-    def handle(self, number, handler):
-        """Have a handler of a signal until the test is over."""
-        self.addCleanup(signal.signal, number, signal.signal(number, handler))
 
     def play(self, *scripts):
         """Return the host and port of a peer that plays scripts."""
@@ -169,7 +161,6 @@ class ClientTestCase(TestCase):
         """Start the program in a process of its own."""
         # Unbuffered: select() knows nothing of lines in a buffer.
         options.setdefault("bufsize", 0)
-        options.setdefault("env", ENVIRONMENT)
         return self.run_program("echoserver.client", *args, **options)
 
     def outcome(self, process, data=None):

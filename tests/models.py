@@ -393,7 +393,6 @@ class ModelTestCase(TestCase):
     def run_server(self, *args, prelude="", inside=(), **options):
         """Start the server program with short waits; prelude is code to run
         before, and inside is a command to run it by."""
-        options.setdefault("env", PLAIN)
         command = python("-c", "%s\n%s" % (prelude, RUN), *map(str, args))
         return self.run_command([*inside, *command], **options)
 

@@ -166,10 +166,11 @@ class TestCase(unittest.TestCase):
             **options)
 
     def run_command(self, command, **options):
-        """Start any command in the same way."""
+        """Start any command in the same way, in a plain environment."""
         for name in "stdin", "stdout", "stderr":
             options.setdefault(name, subprocess.PIPE)
         options.setdefault("cwd", ROOT)
+        options.setdefault("env", PLAIN)
         process = subprocess.Popen(command, **options)
         self.addCleanup(self._end, process)
         return process

@@ -16,7 +16,7 @@ from echoserver.client.counting import Count
 from echoserver.console import die
 
 from . import peers
-from .faces import ENVIRONMENT, ClientTestCase, at_rest, full_pipe, pty
+from .faces import ClientTestCase, at_rest, full_pipe, pty
 from .support import PATIENCE, ROOT, until
 
 try:
@@ -327,7 +327,7 @@ class OutputTests(ClientTestCase):
                         "raise SystemExit(main())")
             name = shutil.make_archive(folder + "/b", "zip", folder + "/a")
             process = self.run_python(name, *self.play(peers.echo), "-c", 0,
-                                      "-i", "0.2", env=ENVIRONMENT, bufsize=0)
+                                      "-i", "0.2", bufsize=0)
             self.read_line(process.stdout)
             with open(name, "wb"):
                 pass

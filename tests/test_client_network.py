@@ -16,7 +16,7 @@ import threading
 import unittest
 
 from . import peers
-from .faces import ENVIRONMENT, ClientTestCase, full_pipe
+from .faces import ClientTestCase, full_pipe
 from .support import PATIENCE, children, python, until
 
 try:
@@ -117,12 +117,11 @@ class NetworkTests(ClientTestCase):
             command = ["unshare", "-m", "sh", "-c", "mount --bind %s /etc/"
                        "resolv.conf && exec \"$@\"" % file.name, "sh", *python(
                            "-m", "echoserver.client", "name.example", "-c1")]
-            process = self.run_command(command, env=ENVIRONMENT)
+            process = self.run_command(command)
             mute.recv(999)
             process.send_signal(signal.SIGINT)
             self.assertEqual(self.outcome(process)[0], 130)
-            outcome = self.outcome(self.run_command(
-                command + ["-w0.1"], env=ENVIRONMENT))
+            outcome = self.outcome(self.run_command(command + ["-w0.1"]))
             self.assertIn("resolver did not answer in time", self.assertFails(
                 outcome, 1, "DNS", ("name.example", 8080)))
 
@@ -140,8 +139,7 @@ class NetworkTests(ClientTestCase):
                 asked.set(), peers.mute(connection)))
             process = self.run_command([
                 "unshare", "-pf", *python("-m", "echoserver.client", *map(
-                    str, self.play(script)), *args)], env=ENVIRONMENT,
-                stdout=writer)
+                    str, self.play(script)), *args)], stdout=writer)
             process.stdin.write(b"abc")
             process.stdin.flush()
             self.assertTrue(asked.wait(PATIENCE))

@@ -14,8 +14,8 @@ from echoserver.client.output import encoded
 from echoserver.client.prompt import shown
 
 from . import peers
-from .faces import ENVIRONMENT, ClientTestCase, Terminal, at_rest
-from .support import PATIENCE, until
+from .faces import ClientTestCase, Terminal, at_rest
+from .support import PATIENCE, PLAIN, until
 
 try:
     import pty
@@ -41,7 +41,7 @@ class Session:
         self.master, slave = pty.openpty()
         self.process = test.client(
             *args, stdin=slave, stdout=stdout or slave, env=dict(
-                dict(ENVIRONMENT, TERM="dumb", INPUTRC=os.devnull), **dict(
+                dict(PLAIN, TERM="dumb", INPUTRC=os.devnull), **dict(
                     env)), **options)
         os.close(slave)
         test.addCleanup(lambda: self.master and os.close(self.master))

@@ -9,8 +9,8 @@ from unittest import mock
 import echoserver
 
 from . import peers
-from .faces import ENVIRONMENT, ClientTestCase
-from .support import ROOT, python
+from .faces import ClientTestCase
+from .support import PLAIN, ROOT, python
 
 
 class UsageTests(ClientTestCase):
@@ -130,7 +130,7 @@ class UsageTests(ClientTestCase):
     def test_host_in_the_locale_c(self):
         """A name with other letters is looked up as it was typed."""
         process = self.client("m\u00fc\u00fc.invalid", env=dict(
-            ENVIRONMENT, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"))
+            PLAIN, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"))
         code, out, err = self.outcome(process)
         self.assertEqual((code, len(err)), (1, 1))
         self.assertIn("m\\xfc\\xfc.invalid", err[0])
@@ -143,10 +143,11 @@ class StreamTests(ClientTestCase):
         """Yield the outcome of each command in a shell, with the program's
         words as "$@" and three bytes of input, and its row, which begins with
         command and words."""
-        for process, row in [(self.run_command(
-                ["sh", "-c", "exec " + row[0], sys.executable] + python(
-                    "-m", "echoserver.client", *map(str, row[1])),
-                env=ENVIRONMENT), row) for row in rows]:
+        begun = [self.run_command(
+            ["sh", "-c", "exec " + command, sys.executable] + python(
+                "-m", "echoserver.client", *map(str, words)))
+            for command, words, _ in rows]
+        for process, row in zip(begun, rows):
             yield (*self.outcome(process, b"abc"), *row)
 
     def test_streams_that_fail(self):
@@ -182,7 +183,7 @@ class StartTests(ClientTestCase):
             with open(os.path.join(folder, "argparse.py"), "w") as f:
                 f.write("import os, signal\n"
                         "os.kill(os.getpid(), signal.SIGINT)\n")
-            process = self.client(env=dict(ENVIRONMENT, PYTHONPATH=folder))
+            process = self.client(env=dict(PLAIN, PYTHONPATH=folder))
             self.assertEqual(self.outcome(process), (130, b"", []))
 
     def test_import_without_memory(self):

@@ -25,7 +25,7 @@ class Drain:
         """Return a server, to serve or not, that has much time to notice what
         was sent just before its end, as on a busy host."""
         server = self.make(**options)
-        server.drain.loopback_quiet_period = 0.06
+        server.drain.loopback_quiet_period = 0.04
         return server
 
     def test_drain(self):

@@ -11,7 +11,7 @@ from unittest import mock
 
 from echoserver.server import signals
 
-from .models import (PATIENCE, PLAIN, ModelTestCase, children,
+from .models import (PATIENCE, ModelTestCase, children,
                      has_ipv6, linux_only, needs_fork, posix_only, python)
 
 
@@ -211,7 +211,7 @@ os._exit(0)"""
         handed = self.make(address=(host, 0)).socket
         return self.run_command(
             [sys.executable, "-S", "-c", self.LAUNCHER, str(handed.fileno()),
-             closed] + python("-m", "echoserver", *args), env=PLAIN,
+             closed] + python("-m", "echoserver", *args),
             pass_fds=[handed.fileno()]), handed.getsockname()
 
     def test_listener_that_is_handed_over(self):

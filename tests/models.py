@@ -22,10 +22,10 @@ from echoserver.server.idle import IdleTimeout
 from echoserver.server.models import MODELS, blocking
 from echoserver.server.workers import serve_in_child
 
-from .support import (PATIENCE, PLAIN, ROOT, TestCase, children, fork, python,
+from .support import (PATIENCE, PLAIN, TestCase, children, fork, python,
                       resolving, until)
 
-__all__ = ["MODELS", "ModelTestCase", "NOWHERE", "PATIENCE", "PLAIN", "ROOT",
+__all__ = ["MODELS", "ModelTestCase", "NOWHERE", "PATIENCE", "PLAIN",
            "TestCase", "children", "dies", "every_model", "fork", "has_ipv6",
            "linux_only", "logger", "needs_fork", "needs_ipv6", "posix_only",
            "python", "replying", "resolving", "stream", "until", "waits_for"]

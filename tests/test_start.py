@@ -7,7 +7,6 @@ import io
 import os
 import shutil
 import stat
-import subprocess
 import tempfile
 import unittest
 from unittest import mock
@@ -25,12 +24,15 @@ class StartTest(TestCase):
         self.folder = self.enter(tempfile.TemporaryDirectory())
         self.path = os.path.join(self.folder, "echoserver.pyz")
 
+    def begin(self, *args):
+        """Start a program away from the sources, with pipes."""
+        return self.run_command(python("-W", "error", *args), cwd=self.folder)
+
     def says(self, *args):
         """Return the exit code and all that a program has said."""
-        process = subprocess.run(
-            python("-W", "error", *args), stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, timeout=PATIENCE, cwd=self.folder)
-        return process.returncode, process.stdout.decode()
+        process = self.begin(*args)
+        out, err = process.communicate(timeout=PATIENCE)
+        return process.returncode, (out + err).decode()
 
     def test_by_path(self):
         """The folder of a program is a program, wherever it stands."""
@@ -66,10 +68,6 @@ class StartTest(TestCase):
         self.assertEqual(outcome, (0, "%s  %s\n" % (
             hashlib.sha256(data).hexdigest(), path), ""))
         return data
-
-    def begin(self, *command):
-        """Start the file away from the sources, with pipes."""
-        return self.run_command(python(self.path, *command), cwd=self.folder)
 
     def test_pack_twice(self):
         """The bytes are the same, whenever the sources were written."""
@@ -117,9 +115,9 @@ class StartTest(TestCase):
     def test_packed_programs(self):
         """The file is the server, and with the word client the client."""
         self.pack()
-        server = self.begin("0")
+        server = self.begin(self.path, "0")
         line = self.read_line(server.stdout, "the ready line").decode()
-        client = self.begin("client", *line.split()[4:7:2])
+        client = self.begin(self.path, "client", *line.split()[4:7:2])
         self.assertEqual(client.communicate(b"hello", PATIENCE),
                          (b"HELLO", b""))
         self.assertEqual(client.returncode, 0)

@@ -19,7 +19,7 @@ FORKS = """
 import os, signal, sys, time
 from echoserver import SelectorEchoServer
 from echoserver.server.workers import Workers
-Workers.restart_interval = 0.1
+Workers.restart_interval = 0.05
 forks = 0
 def fork(fork=os.fork):
     global forks
@@ -84,7 +84,7 @@ signal.signal(signal.SIGCHLD, signal.SIG_IGN)""")
             self.log_line(process, "ERROR (no luck)" if times[1:] else
                           "(signal 9; starting another)")
         for earlier, later in zip(times, times[1:]):
-            self.assertGreater(later - earlier, 0.09)
+            self.assertGreater(later - earlier, 0.045)
         self.log_line(process, "(ended with exit status 3; starting another)")
 
     def test_workers_that_cannot_serve(self):

@@ -71,6 +71,7 @@ class ClientTestCase(TestCase):
 
     def setUp(self):
         super().setUp()
+        self.limit_time()
         # A background job of a script has it ignored.
         self.addCleanup(signal.signal, signal.SIGINT, signal.signal(
             signal.SIGINT, signal.default_int_handler))

@@ -160,6 +160,7 @@ class ModelTestCase(TestCase):
 
     def setUp(self):
         super().setUp()
+        self.limit_time()
         self.record_log()
 
     @property

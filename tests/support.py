@@ -125,12 +125,12 @@ class TestCase(unittest.TestCase):
 
     def setUp(self):
         super().setUp()
-        self.limit_time()
         before = set(threading.enumerate()), descriptors(), children()
         self.addCleanup(self._nothing_left, *before)
 
     def limit_time(self):
-        """Let the main thread's waits end, where the system has alarms."""
+        """Let the main thread's waits end in a minute, where the system has
+        alarms."""
         def expire(number, frame):
             raise AssertionError("the test took more than a minute")
         if hasattr(signal, "alarm"):

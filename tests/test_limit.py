@@ -75,7 +75,7 @@ class Limit:
         self.assertLessEqual(max(most, default=0), 2)
 
 
-class LimitLineTest(ModelTestCase):
+class LimitTest(ModelTestCase):
 
     def test_limit_that_is_reached_again_and_again(self):
         """It is told once in a while, the last change in the end."""
@@ -86,9 +86,6 @@ class LimitLineTest(ModelTestCase):
             self.answers(server)
         self.logged("INFO below the limit of 1 connections again")
         self.assertLess(len(self.log("limit")), 9)
-
-
-class NewcomerTest(ModelTestCase):
 
     def test_newcomer_among_busy_connections(self):
         """While a thread is started for it, the others wait at the gate."""

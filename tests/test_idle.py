@@ -106,7 +106,7 @@ class ClockTest(unittest.TestCase):
         self.ours, self.theirs = socket.socketpair()
         self.addCleanup(self.ours.close)
         self.addCleanup(self.theirs.close)
-        self.peers = Connections(Peer, print, True)
+        self.peers = Connections(Peer, id, True)
         self.idle = IdleTimeout(self.loop, self.peers, 10)
         self.peers.add(self.ours, ("192.0.2.1", 1))
         self.made = self.peers[self.ours]

@@ -23,7 +23,7 @@ from . import listening
 from .acceptor import Acceptor
 from .connections import Connections
 from .drain import CUT_TIMEOUT, Drain
-from .handler import EchoHandler, Peer, uses_turns
+from .handler import Buffer, EchoHandler, Peer, uses_turns
 from .idle import IdleTimeout
 from .life import Life
 from .log import logger
@@ -275,7 +275,8 @@ class EchoServer(socketserver.TCPServer):
         In a forked child, and when the interpreter exits, it closes what this
         process has, and neither waits nor drains.
         """
-        own = getattr(self.peers.serving, "peer", None)
+        buffer = getattr(self.peers.serving, "buffer", None)
+        own = buffer and buffer.peer
         if self.life.is_over():
             self.release()
             for peer in self.peers.values():
@@ -331,18 +332,21 @@ class EchoServer(socketserver.TCPServer):
 
     def serve(self, request: Any, client_address: Any) -> None:
         """Serve a connection to its end in the calling thread."""
-        def to_its_end() -> bool:
+        def to_its_end(buffer: Buffer) -> bool:
             self.finish_request(request, client_address)
             return False
 
-        self.take(self.peers[request], to_its_end)
+        peer = self.peers.get(request)
+        if peer is not None:    # or it was closed meanwhile
+            buffer = self.peers.serving.buffer = Buffer()
+            self.take(peer, to_its_end, buffer)
 
-    def take(self, peer: Peer, turn: Callable[..., Optional[bool]],
-             *args: Any) -> Optional[bool]:
-        """Return turn(*args); if that is False, close the connection."""
-        self.peers.serving.peer = peer
+    def take(self, peer: Peer, turn: Callable[[Buffer], Optional[bool]],
+             buffer: Buffer) -> Optional[bool]:
+        """Return turn(buffer); if that is False, close the connection."""
+        buffer.peer = peer
         try:
-            moved = turn(*args)
+            moved = turn(buffer)
             if moved is not False:
                 return moved
         except BaseException:
@@ -350,7 +354,7 @@ class EchoServer(socketserver.TCPServer):
         else:
             self.shutdown_request(peer.request)
         finally:
-            self.peers.serving.peer = None
+            buffer.peer = None
         return False
 
     def fail(self, request: Any, client_address: Any) -> None:

@@ -71,6 +71,7 @@ class Loop:
         self._callbacks: Dict[int, Tuple[Callable[[Any], Any], Any]] = {}
         # It would sleep(0) after each function, behind all busy threads.
         self._timers = sched.scheduler(monotonic, lambda seconds: None)
+        self._due = math.inf    # the time of the first of them
         self.poller = self.poller_class()
         self._receiver, self._sender = socket.socketpair()
         self._receiver.setblocking(False)
@@ -116,6 +117,7 @@ class Loop:
         """Call function(*args) once, at the monotonic time when or soon
         after."""
         self._timers.enterabs(when, 0, function, args)
+        self._due = min(self._due, when)
 
     # Running and stopping.
 
@@ -141,8 +143,11 @@ class Loop:
 
     def run_once(self, max_wait: float = math.inf) -> None:
         """Wait until something is to be done, and do it."""
-        due = self._timers.run(blocking=False)
-        timeout = min(max_wait, self.max_wait, max(due or math.inf, 0))
+        now = monotonic()
+        if now >= self._due:
+            left = self._timers.run(blocking=False)
+            self._due = math.inf if left is None else now + left
+        timeout = max(min(max_wait, self.max_wait, self._due - now), 0)
         callbacks = self._callbacks
         for number, _ in self.poller.poll(timeout, MAX_EVENTS):
             try:

@@ -91,6 +91,7 @@ class ThreadPoolEchoServer(PinnedEchoServer):
             super().work()
             return
         buffer, poll, parked = Buffer(), self._poller.poll, self._parked
+        self.peers.serving.buffer = buffer
         while self._ender.fileno() >= 0:
             for number, _ in poll(-1, 1):
                 peer = parked.pop(number, None)

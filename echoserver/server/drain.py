@@ -95,26 +95,18 @@ class Drain:
         """
         with self._peers.gate:
             for peer in self._peers.others():
-                if now >= self._end:
-                    self._cut(peer, now)
-                elif not peer.reason and not peer.unanswered:
-                    self._end_at_rest(peer, now)
+                self._judge(peer, now)
 
-    def _end_at_rest(self, peer: Peer, now: float) -> None:
-        if now < self.began + self.last_call:
-            return
-        if self._is_quiet(peer, now):
-            if not unsent(peer.request):
+    def _judge(self, peer: Peer, now: float) -> None:
+        is_late, quiet = now >= self._end, self._is_quiet(peer, now)
+        if quiet and not peer.unanswered and not unsent(peer.request):
+            if is_late or now >= self.began + self.last_call:
                 self._peers.end(peer, "drain", at_rest=True)
-        elif now >= (self.began + self._end) / 2:
-            self._peers.end(peer, "drain")
-
-    def _cut(self, peer: Peer, now: float) -> None:
-        if (peer.unanswered or unsent(peer.request)
-                or not self._is_quiet(peer, now)):
+        elif is_late:
             self._peers.cut(peer, "drain")
-        else:
-            self._peers.end(peer, "drain", at_rest=True)
+        elif (not quiet and not peer.unanswered
+                and now >= (self.began + self._end) / 2):
+            self._peers.end(peer, "drain")
 
     def _is_quiet(self, peer: Peer, now: float) -> bool:
         """Whether nothing is unread, and no byte has moved for a moment."""

@@ -205,6 +205,7 @@ class CountTests(ClientTestCase):
             *peer.address, "-c", 20, "-n", 2, "--reconnect", "--json"))
         self.assertEqual((figures["reconnect"], peer.accepted), (True, 23))
         self.assertGreater(figures["first_min_us"], figures["connect_min_us"])
+        self.assertLess(figures["first_max_us"], figures["seconds"] * 1e6)
 
     def test_connection_that_starves(self):
         """It shows in the replies of a connection, and in the waits, though

@@ -193,6 +193,13 @@ class StartTests(ClientTestCase):
             self.assertEqual(self.here(), (
                 2, b"", ["this host is out of memory"]))
 
+    def test_error_of_another_kind(self):
+        """2, with what the system says."""
+        with mock.patch("echoserver.client.program._run",
+                        side_effect=OSError(5, "Input/output error")):
+            self.assertEqual(self.here(), (2, b"", [
+                "this program cannot go on: [Errno 5] Input/output error"]))
+
     def test_light_import(self):
         """The package loads no program, and neither loads the server."""
         code = """if True:

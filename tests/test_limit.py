@@ -87,6 +87,21 @@ class LimitTest(ModelTestCase):
         self.logged("INFO below the limit of 1 connections again")
         self.assertLess(len(self.log("limit")), 9)
 
+    def test_end_while_the_limit_is_looked_at(self):
+        """It wakes the loop, which may have counted that connection."""
+        class Server(self.server_class):
+            def limit(self):
+                if hasattr(self, "acceptor"):
+                    self.acceptor.connection_ended()
+                return 1
+
+            max_connections = property(limit, lambda self, value: None)
+
+        server = self.make(cls=Server)
+        with mock.patch.object(server.loop, "wake") as wake:
+            server.acceptor.update(server.socket)
+        self.assertTrue(wake.called)
+
     def test_newcomer_among_busy_connections(self):
         """While a thread is started for it, the others wait at the gate."""
         server = self.serve()

@@ -82,8 +82,6 @@ class ThreadPoolEchoServer(PinnedEchoServer):
     def wake_handler(self, peer: Peer) -> None:
         """End a connection that was cut and is parked."""
         if peer.cut and self._parked.pop(peer.fileno(), None) is not None:
-            if not self._poller.closed:
-                self._poller.unregister(peer.fileno())
             self.shutdown_request(peer.request)
 
     def work(self) -> None:

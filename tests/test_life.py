@@ -336,6 +336,8 @@ class StartTest(ModelTestCase):
         of the same name sets another, None leaves it, and 0 does not."""
         defaults = {"max_connections": 1000, "idle_timeout": 300, "grace": 5,
                     "delay": 0}
+        self.assertEqual(EchoServer.__init__.__defaults__[0],
+                         ("127.0.0.1", 8080))
         cls = type("Server", (ThreadingEchoServer,), self.OPTIONS)
         for server, options in (
                 (EchoServer, defaults),

@@ -87,6 +87,10 @@ class LimitTest(ModelTestCase):
         self.logged("INFO below the limit of 1 connections again")
         self.assertLess(len(self.log("limit")), 9)
 
+    def test_no_limit(self):
+        """0 is none."""
+        self.answers(self.serve(max_connections=0))
+
     def test_end_while_the_limit_is_looked_at(self):
         """It wakes the loop, which may have counted that connection."""
         class Server(self.server_class):

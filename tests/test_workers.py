@@ -172,6 +172,16 @@ EchoHandler.reply = staticmethod(lambda data: b"%8d" % os.getpid())""")
         self.assertEqual((status, log.count("ERROR"),
                           log.count("INFO served")), (0, 0, 3), log)
 
+    def test_what_a_worker_is_told(self):
+        """It pauses between two clients, and its listener serves others."""
+        process = self.start("--workers", "1", prelude="""
+from echoserver.server import workers
+workers.serve_in_child = lambda server, control: (
+    int(server.acceptor.breather * 1e6) + server.adopted)""")
+        self.log_line(process, "ended with exit status (20);")
+        process.kill()
+        process.wait()
+
     def test_stop(self):
         """Callers are ignored from then on, unless others serve after us."""
         for adopted in False, True:

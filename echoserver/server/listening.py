@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import socket
-import socketserver
 from typing import Any, Callable, List, Optional, Tuple
 
 from ..address import printable, show_address
@@ -51,9 +50,9 @@ def set_options(s: socket.socket) -> None:
     reset_on_close(s)
 
 
-def listen_addresses(address: Tuple[Any, ...]
-                     ) -> List[Tuple[int, Tuple[Any, ...]]]:
-    """Return the (family, socket address) pairs to try for (host, port).
+def bind_first(server: Any, bind: Callable[[], None]) -> None:
+    """Give a socketserver.TCPServer a socket that bind() binds, to the first
+    address that its server_address stands for and that this host has.
 
     A name may have several; IPv4 comes first.  "" stands for every IPv4
     address.  "::" stands for every address of either family, and where IPv6
@@ -62,26 +61,18 @@ def listen_addresses(address: Tuple[Any, ...]
     Raise socket.gaierror for an unknown name, OverflowError for a port that
     cannot be, as bind() does.
     """
-    host, port = address[:2]
+    host, port, *_ = server.server_address
     if not 0 <= port <= 65535:
         raise OverflowError("port must be 0-65535, not %d" % port)
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM,
                                flags=socket.AI_PASSIVE)
-    pairs = [(int(info[0]), info[4]) for info in found]
-    pairs.sort(key=lambda pair: pair[0] != socket.AF_INET)
+    pairs: List[Any] = sorted(((info[0], info[4]) for info in found),
+                              key=lambda pair: pair[0] != socket.AF_INET)
     if host == "::":
         pairs.append((socket.AF_INET, ("0.0.0.0", port)))
-    return pairs
-
-
-def bind_first(server: socketserver.TCPServer,
-               bind: Callable[[], None]) -> None:
-    """Give server a socket that bind() binds, to the first address that its
-    server_address stands for and that this host has."""
-    candidates = listen_addresses(server.server_address)
     while True:
         server.socket.close()
-        server.address_family, server.server_address = candidates.pop(0)
+        server.address_family, server.server_address = pairs.pop(0)
         try:
             server.socket = socket.socket(server.address_family,
                                           server.socket_type)
@@ -90,7 +81,7 @@ def bind_first(server: socketserver.TCPServer,
                                          socket.IPV6_V6ONLY, 0)
             return bind()
         except OSError as error:
-            if not candidates or error.errno not in NO_SUCH_ADDRESS:
+            if not pairs or error.errno not in NO_SUCH_ADDRESS:
                 raise OSError(error.errno, "cannot listen on %s: %s" % (
                     show_address(server.server_address), error.strerror
                     )) from error
@@ -114,13 +105,14 @@ def handed_listener() -> Optional[socket.socket]:
                       " exec, or unset LISTEN_FDS" % (pid, os.getpid()))
     if count != "1":
         raise OSError("LISTEN_FDS is %s: one socket is served" % count)
-    found = []      # asked of the system: Python 3.6 cannot, by itself
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(3)) as s:
-        found = [s.getsockopt(socket.SOL_SOCKET, option) for option in (
-            SO_DOMAIN, socket.SO_TYPE, socket.SO_ACCEPTCONN)]
-    for family in socket.AF_INET, socket.AF_INET6:
-        if found == [family, socket.SOCK_STREAM, 1]:
-            return socket.socket(family, socket.SOCK_STREAM, fileno=3)
+        # Asked of the system: Python 3.6 cannot, by itself.
+        family, kind, listens = (
+            s.getsockopt(socket.SOL_SOCKET, option) for option in (
+                SO_DOMAIN, socket.SO_TYPE, socket.SO_ACCEPTCONN))
+        if listens and kind == socket.SOCK_STREAM and family in (
+                socket.AF_INET, socket.AF_INET6):
+            return socket.socket(family, kind, fileno=3)
     raise OSError("descriptor 3 is not a listening TCP socket")
 
 

@@ -411,8 +411,8 @@ class ForkTests(PoolTestCase):
             for fate, thread in fates:
                 thread.join(PATIENCE)
             return [fate for fate, _ in fates] == [[b"ABC"]] * 8
-        for _ in range(4):
+        for _ in range(2):
             self.begin(borrow)
         self.addCleanup(stop.set)
-        for _ in range(3):
+        for _ in range(2):
             self.in_child(child)

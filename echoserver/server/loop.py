@@ -127,8 +127,8 @@ class Loop:
 
     def run(self, before: Callable[[], Any], after: Callable[[], Any],
             max_wait: float = math.inf) -> None:
-        """Run until stop(), calling before() and after() around each wait."""
-        self.begin()
+        """Run until stop(), calling before() and after() around each wait; in
+        the thread that has called begin()."""
         try:
             while not self.stopping:
                 before()

@@ -11,7 +11,8 @@ from unittest import mock
 from echoserver import BlockingEchoServer
 from echoserver.server.listening import explain
 
-from .models import NOWHERE, ModelTestCase, has_ipv6, needs_ipv6, resolving
+from .models import (MODELS, NOWHERE, ModelTestCase, has_ipv6, needs_ipv6,
+                     resolving)
 
 TAKEN = errno.EADDRINUSE, errno.EACCES
 
@@ -109,6 +110,9 @@ class AddressTest(ModelTestCase):
                 with mock.patch(name, side_effect=error):
                     with self.assertRaises(OSError):
                         BlockingEchoServer(("127.0.0.1", 0))
+                for cls in MODELS.values():
+                    with self.assertRaises(ValueError):
+                        cls(("127.0.0.1", 0), grace=-1)
                 gc.collect()
                 self.assertEqual([str(w.message) for w in forgotten], [])
 

@@ -254,6 +254,21 @@ class ForkedDrainTest(ModelTestCase):
 
     server_class = MODELS.get("processes")
 
+    def test_close_in_a_child(self):
+        """It ends that connection, and nothing of its siblings."""
+        class Quits(EchoHandler):
+            def handle(self):
+                self.rfile.readline()
+                self.server.server_close()
+                self.wfile.write(b"BYE")
+
+        server = self.serve(Quits)
+        other = self.connect(server.server_address)
+        for s in self.asking(server, b"QUIT\n"), other:
+            s.sendall(b"QUIT\n")
+            self.ends(s, data=b"BYE")
+        self.assertEqual(self.log("ERROR"), [])
+
     def test_child_that_is_stopped(self):
         """It does not survive the drain, nor is a zombie left."""
         server = self.make(replying(

@@ -5,8 +5,8 @@ import socket
 import threading
 import time
 
-from .models import (PATIENCE, ModelTestCase, every_model, replying, stream,
-                     until)
+from .models import (MODELS, PATIENCE, ModelTestCase, every_model, replying,
+                     stream, until)
 
 
 @every_model
@@ -153,6 +153,15 @@ class OneAtATimeTest(ModelTestCase):
         server.timeout, server.handle_timeout = 0, lambda: said.append(1)
         server.handle_request()
         self.assertEqual(said, [1])
+
+    def test_handle_request_in_a_thread(self):
+        """It serves on when that call has returned."""
+        server = self.make(cls=MODELS["threads"])
+        s = self.asking(server)
+        server.handle_request()
+        for _ in range(20):
+            self.assertEqual(self.receive(s, 5), b"HELLO")
+            s.sendall(b"hello")
 
     def test_close_with_a_crowd_in_the_backlog(self):
         """Each is answered; those with nothing to say cost no time."""

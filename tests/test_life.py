@@ -101,17 +101,20 @@ class Life:
             def handle(self):
                 if self.rfile.readline() == b"QUIT\n":
                     self.server.server_close()
+                    self.server.server_close()
                     self.wfile.write(b"BYE")
 
         for handler in Quits, replying(
-                lambda data: servers[-1].server_close() or b"BYE"):
+                lambda data: data == b"QUIT\n" and (
+                    servers[-1].server_close(), servers[-1].server_close(),
+                    b"BYE")[-1] or data):
             if self.turns_only and handler is Quits:
                 continue
             with self.subTest(handler=handler):
                 servers = [self.make(handler, grace=10 * PATIENCE)]
                 server = servers[0].in_background()
                 if self.server_class.model != "blocking":
-                    self.connect(server.server_address)     # is at rest
+                    self.asking(server)     # is at rest, or has a turn, too
                 self.ends(self.asking(server, b"QUIT\n"), data=b"BYE")
                 self.assertEqual(server.socket.fileno(), -1)
                 self.assertEqual(self.log("ERROR"), [])

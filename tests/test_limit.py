@@ -232,7 +232,8 @@ class ShortageTest(ModelTestCase):
         """It costs its own connection, and is no shortage: the next client
         is accepted at once."""
         for hook, failures in (
-                ("verify_request", [FileNotFoundError(errno.ENOENT, "none")]),
+                ("verify_request", [OSError(errno.EAGAIN, "again"), TOO_MANY,
+                                    FileNotFoundError(errno.ENOENT, "none")]),
                 ("process_request", [ZeroDivisionError("not again")]),
                 ("get_request", [OSError(1, "handshake failed")]),
                 ("get_request", [GeneratorExit("no, either")])):
@@ -241,7 +242,7 @@ class ShortageTest(ModelTestCase):
             for _ in failures if hook != "get_request" else ():
                 self.breaks(server)
             self.answers(server)
-        self.assertEqual(len(self.log("^Traceback")), 2)
+        self.assertEqual(len(self.log("^Traceback")), 4)
         self.assertRegex("".join(self.log("cannot accept")),
                          "handshake failed.*no, either")
 

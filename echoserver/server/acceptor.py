@@ -143,7 +143,12 @@ class Acceptor:
     def _begin(self, request: Any, client_address: Any) -> None:
         if request not in self._peers:
             self._peers.add(request, client_address)
-            if not self._server.verify_request(request, client_address):
+            try:
+                verified = self._server.verify_request(request, client_address)
+            except BaseException:   # held, it would be served without
+                self._fail(request, client_address)
+                return
+            if not verified:
                 self._server.shutdown_request(request)
                 return
         self._server.process_request(request, client_address)

@@ -117,11 +117,12 @@ class EchoServer(socketserver.TCPServer):
         self._inherits = ACCEPTED_INHERIT   # options from the listener
         self.loop = Loop()
         self.life = Life(self.loop)
-        self._make_parts(RequestHandlerClass)
+        self.make_parts(RequestHandlerClass)
         super().__init__(server_address, RequestHandlerClass,
                          bind_and_activate)
 
-    def _make_parts(self, handler_class: Any) -> None:
+    def make_parts(self, handler_class: Any) -> None:
+        """Make the parts that the server has, once its options are set."""
         reply = self.delayed(getattr(handler_class, "reply", bytes.upper))
         self.peers = Connections(
             lambda request, address: self.peer_class(request, address, reply),
@@ -289,7 +290,7 @@ class EchoServer(socketserver.TCPServer):
                         self.end_handlers, self.release)
 
     def _drain(self, own: Optional[Peer]) -> None:
-        self.peers.closer = own
+        self.peers.closer = own or self.peers.closer
         if listens(self.socket) and not self.loop.closed:
             self.loop.begin()
             self.drain.run(self.socket, self.adopted)
@@ -318,6 +319,7 @@ class EchoServer(socketserver.TCPServer):
 
     def _handle_request_noblock(self) -> None:
         self.acceptor.accept()      # for handle_request()
+        self.peers.gate.open()
 
     def get_request(self) -> Tuple[Any, Any]:
         request, client_address = super().get_request()
@@ -338,7 +340,7 @@ class EchoServer(socketserver.TCPServer):
 
         peer = self.peers.get(request)
         if peer is not None:    # or it was closed meanwhile
-            buffer = self.peers.serving.buffer = Buffer()
+            buffer = self.peers.serving.buffer = Buffer(kept=False)
             self.take(peer, to_its_end, buffer)
 
     def take(self, peer: Peer, turn: Callable[[Buffer], Optional[bool]],

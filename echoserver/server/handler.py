@@ -195,8 +195,7 @@ class EchoHandler(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         server: Any = self.server
-        turn, wait = self.peer.turn, server.peers.gate.wait
-        buffer = server.peers.serving.buffer
+        turn, buffer, wait = self.peer.turn, Buffer(), server.peers.gate.wait
         while True:
             for _ in range(max(TURNS_BYTES // buffer.size, 1)):
                 if turn(buffer) is False:

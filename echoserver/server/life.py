@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import threading
+from time import monotonic
 from typing import Any, Callable, Optional
 
 from .loop import Loop
@@ -67,7 +68,7 @@ class Life:
                 may_wait and not self._loop.in_thread()):
             return
         with self._closing:
-            self._closer = threading.get_ident()
+            self._closer, end = threading.get_ident(), monotonic() + timeout
             try:
                 self._loop.wait(timeout)
                 with contextlib.ExitStack() as last_first:
@@ -75,7 +76,7 @@ class Life:
                         last_first.callback(step)
                     if self.background not in (None,
                                                 threading.current_thread()):
-                        self.background.join(min(timeout,
+                        self.background.join(min(max(end - monotonic(), 0),
                                                  threading.TIMEOUT_MAX))
             finally:
                 self._closer = None

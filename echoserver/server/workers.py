@@ -107,7 +107,7 @@ class Workers:
     def _hear(self, child: Child) -> None:
         """Learn that a worker serves, or has ended."""
         if child.has_sent():
-            if not self._served:
+            if not (self._served or self.loop.stopping):
                 self._served = True
                 self._on_ready()
             return

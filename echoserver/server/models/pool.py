@@ -37,7 +37,8 @@ class ThreadPoolEchoServer(PinnedEchoServer):
     # --delay, needs as many workers as replies wait at a time.
     pool_size = 4
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def make_parts(self, handler_class: Any) -> None:
+        super().make_parts(handler_class)
         self._poller = select.epoll()
         # By descriptor.  The thread that removes a connection owns it:
         # a worker that finds it ready, or the loop that cuts it.
@@ -45,7 +46,6 @@ class ThreadPoolEchoServer(PinnedEchoServer):
         # Readable once the workers shall end.
         self._end, self._ender = socket.socketpair()
         self._poller.register(self._end.fileno(), select.EPOLLIN)
-        super().__init__(*args, **options)
 
     def release(self) -> None:
         super().release()

@@ -121,7 +121,10 @@ class ForkingEchoServer(EchoServer):
         peer = self.peers.pop(request)
         # The port would stay bound, and the other connections open, for as
         # long as this child lives.
-        self.server_close()
+        self.release()
+        for other in self.peers:
+            other.close()
+        self._children.clear()
         self.peers = ChildConnections(SharedPeer, self.wake_handler,
                                       self.turns)
         self.peers[request] = peer

@@ -5,8 +5,8 @@
 #
 # Each one that is named, or else found (python3 and python3.N on PATH, and
 # those of pyenv), runs the suite and CPython's own tests of socketserver with
-# our classes, with -X dev -W error.  The newest, and of more than two the
-# oldest, also run the suite under -bb -OO, and the tests of the scripts.
+# our classes, with -X dev -W error.  The oldest, or of two the newest, also
+# runs the suite under -bb -OO, and the tests of the scripts.
 # mypy --strict reads the package, the scripts and the README's Python.
 #
 # A run of tests fails, too, for what unittest forgives: few tests (it says OK
@@ -88,7 +88,7 @@ jobs() {
         set -- "$path" -X dev -W error -m unittest
         echo "2 '$version suite' 300 $* -v"
         echo "3 '$version conformance' 1 $* -v tests.conformance"
-        [[ $extras == *" $version "* ]] || continue
+        [[ $version == "$extra" ]] || continue
         echo "1 '$version scripts' 1 $* discover -v -s tests/scripts"
         echo "2 '$version suite -bb -OO' 300 $path -bb -OO -m unittest -v"
     done <<< "$pythons"
@@ -102,8 +102,7 @@ jobs() {
 }
 
 pythons=$(if (($#)); then ask "$@"; else ask $(candidates); fi)
-extras=$(awk '{ version[NR] = $1 }
-    END { print " " version[NR] " " (NR > 2 ? version[1] : "") " " }' \
+extra=$(awk '{ version[NR] = $1 } END { print version[(NR > 2) ? 1 : NR] }' \
     <<< "$pythons")
 if [[ -z $pythons ]] || (($# > $(wc -l <<< "$pythons"))); then
     echo "no Python 3.6 or newer, or the same one twice: ${*-}"

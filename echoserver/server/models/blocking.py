@@ -10,7 +10,7 @@ from ..threads import start_thread
 
 __all__ = ["BlockingEchoServer"]
 
-TICK = 0.05     # seconds between two looks of the time keeper
+TICK = 0.02     # seconds between two looks of the time keeper
 
 
 class BlockingEchoServer(EchoServer):
@@ -59,3 +59,5 @@ class BlockingEchoServer(EchoServer):
     def release(self) -> None:
         super().release()
         self._serving.set()     # so that the time keeper ends
+        if self._keeper is not None:
+            self._keeper.join(1)

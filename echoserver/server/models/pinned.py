@@ -41,9 +41,9 @@ class PinnedEchoServer(EchoServer):
     def server_activate(self) -> None:
         if self.pool_size < 1:
             raise ValueError("pool_size must be 1 or more")
-        super().server_activate()
         for _ in range(self.pool_size):
             self._workers.append(start_thread(self._be_a_worker))
+        super().server_activate()   # now that clients can be served
 
     def end_handlers(self) -> None:
         self.end_work()

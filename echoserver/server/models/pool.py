@@ -49,10 +49,10 @@ class ThreadPoolEchoServer(PinnedEchoServer):
 
     def release(self) -> None:
         super().release()
-        if not self.has_workers():  # one that waits in it would not wake
+        self._end.close()
+        self._ender.close()
+        if not self.has_workers():  # which may be about to look at it
             self._poller.close()
-            self._end.close()
-            self._ender.close()
 
     def end_work(self) -> None:
         super().end_work()

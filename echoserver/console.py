@@ -4,14 +4,11 @@ import contextlib
 import io
 import math
 import os
+import resource
 import selectors
 import signal
 import sys
 from typing import Any, cast
-
-resource: Any = None
-with contextlib.suppress(ImportError):      # Windows
-    import resource
 
 __all__ = ["Selector", "WaitingFile", "allow_descriptors", "die",
            "discard_output", "make_output_wait"]
@@ -77,15 +74,14 @@ def allow_descriptors(count: int) -> float:
     Many systems start processes with a limit of 1,024 (256 on macOS) that they
     may raise themselves, up to a hard limit.
     """
-    if resource is None:
-        return math.inf
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     soft, hard = (math.inf if limit == resource.RLIM_INFINITY else limit
                   for limit in limits)
     wanted = min(count or hard, hard)
     if soft < wanted < math.inf:
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, limits[1]))
+            resource.setrlimit(resource.RLIMIT_NOFILE,
+                               (int(wanted), limits[1]))
             return wanted
     return soft
 

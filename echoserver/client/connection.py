@@ -23,8 +23,7 @@ from .waiting import READ, WRITE, Files, Task, Tasks, block, checked_limit
 
 __all__ = ["BLOCK", "Connection"]
 
-# Bytes moved by one call: more gain nothing, and a Windows kernel would take a
-# message of any size into its memory.
+# Bytes moved by one call: more gain nothing.
 BLOCK = 1 << 18
 
 

@@ -1,8 +1,7 @@
 """A filter: standard input to the server, its replies to standard output.
 
 Bytes in, bytes out, both directions at once, in bounded memory, in one thread:
-a Relay waits with poll(), which on POSIX takes every file there is.  (On
-Windows select() takes sockets only: there is no filter.)
+a Relay waits with poll(), which takes every file there is.
 """
 
 import contextlib

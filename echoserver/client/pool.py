@@ -34,8 +34,8 @@ from .waiting import checked_limit
 
 __all__ = ["ConnectionPool"]
 
-# Seconds of one wait.  On Windows Ctrl-C interrupts none (gh-74157), and a
-# thread that is struck when it has just been woken does not wake another.
+# Seconds of one wait.  A thread that is struck when it has just been woken does
+# not wake another.
 _LONGEST_SLEEP = 0.5
 
 # A borrower is a lock, which it acquires again to wait until it is woken.  (A

@@ -17,6 +17,7 @@ import contextlib
 import io
 import signal
 import sys
+import termios
 from typing import Any, Optional
 
 from ..console import die, discard_output
@@ -26,9 +27,7 @@ from .errors import WrongEcho
 from .output import StreamError, encoded, expressible, put, tell, write
 
 readline: Any = None
-termios: Any = None
-with contextlib.suppress(ImportError):  # neither on Windows nor in every build
-    import termios
+with contextlib.suppress(ImportError):  # it is not in every build
     import readline
 
 __all__ = ["Prompt", "run", "shown"]
@@ -63,7 +62,7 @@ def _give_terminal_back() -> None:
     try:
         mode = termios.tcgetattr(sys.stdin.fileno())
     except (AttributeError, OSError):
-        return      # Windows, or a test's terminal
+        return      # a test's terminal
 
     def end(number: int, frame: Any) -> None:
         termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, mode)

@@ -193,7 +193,7 @@ class ShortageTest(ModelTestCase):
                                          errno.ENOBUFS, errno.ENOMEM)):
             server = self.make(cls=self.accepting(
                 *[OSError(number, "none left")] * 5))
-            with mock.patch("echoserver.server.log.monotonic") as clock:
+            with mock.patch("echoserver.server.acceptor.monotonic") as clock:
                 for second in 0.0, 0.5, 0.9, 1.0, 1.5:
                     clock.return_value = 60 * minute + second
                     server.acceptor.accept()

@@ -14,7 +14,7 @@ from time import monotonic, sleep
 from typing import Any, Callable, Optional, Tuple
 
 from .connections import Connections
-from .log import OneASecond, logger
+from .log import logger
 from .loop import Loop
 
 __all__ = ["Acceptor", "is_shortage"]
@@ -60,7 +60,7 @@ class Acceptor:
         self._loop = loop
         self._peers = peers
         self._listener: Any = None  # while the loop watches it
-        self.complaints = OneASecond()
+        self._complained_at = float("-inf")
         # Clients wait until a connection ends; or for a moment, until there
         # may be more of what the system was out of.
         self.at_limit = self._is_resting = False
@@ -155,12 +155,19 @@ class Acceptor:
 
     def _rest(self, error: BaseException) -> None:
         """Accept no client for a moment: at once it would fail again."""
-        self.complaints.error("cannot accept another connection: %s",
-                              str(error) or type(error).__name__)
+        self.complain("cannot accept another connection: %s",
+                      str(error) or type(error).__name__)
         self._is_resting = True
         self._loop.call_at(
             monotonic() + (self.pause if is_shortage(error)
                            else self.short_pause), self._retry)
+
+    def complain(self, message: str, *args: Any) -> None:
+        """Log that the system is out of something, once a second at most."""
+        now = monotonic()
+        if now >= self._complained_at + 1:
+            self._complained_at = now
+            logger.error(message, *args)
 
     def _retry(self) -> None:
         self._is_resting = False

@@ -386,7 +386,7 @@ class EchoServer(socketserver.TCPServer):
         peer = self.peers.get(request) or Peer(request, client_address)
         reason = reason_of(error, request)
         if isinstance(error, MemoryError):
-            self.acceptor.complaints.error("%s: out of memory", peer)
+            self.acceptor.complain("%s: out of memory", peer)
         elif not reason:
             logger.exception("%s: unexpected error", peer)
         if reason == "idle":    # a handler's own timeout, at rest

@@ -105,7 +105,6 @@ class ThreadPoolEchoServer(PinnedEchoServer):
                 self._park(peer)
             except (OSError, ValueError, MemoryError) as error:
                 if not self.loop.closed:    # no room in the poller
-                    self.acceptor.complaints.error("%s: cannot go on: %s",
-                                                   peer, error)
+                    self.acceptor.complain("%s: cannot go on: %s", peer, error)
                     peer.ends("error")
                 self.shutdown_request(peer.request)

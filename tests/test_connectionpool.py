@@ -167,13 +167,14 @@ class WaitingTests(PoolTestCase):
     def test_timeout_of_connecting(self):
         """Waiting and connecting have one deadline, and then PoolTimeout."""
         pool = ConnectionPool(peers.deaf(self), timeout=PATIENCE)
-        with mock.patch(CLOCK % "pool", side_effect=[100, PATIENCE + 99.9]):
+        with mock.patch(CLOCK % "pool", side_effect=[100, PATIENCE + 99.7]):
             with self.assertRaisesRegex(PoolTimeout,
                                         "a slot was free, but") as caught:
                 with pool.connection():
                     self.fail("lent what was not connected")
         seconds = re.search("within ([0-9.]+) s", str(caught.exception))
-        self.assertGreaterEqual(float(seconds.group(1)), 0.1)
+        # What is left, without the time that looking up has taken.
+        self.assertGreater(float(seconds.group(1)), 0.05)
 
     def test_failed_attempt(self):
         """It frees its slot."""

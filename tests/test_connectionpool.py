@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import random
-import re
 import signal
 import sys
 import threading
@@ -167,14 +166,14 @@ class WaitingTests(PoolTestCase):
     def test_timeout_of_connecting(self):
         """Waiting and connecting have one deadline, and then PoolTimeout."""
         pool = ConnectionPool(peers.deaf(self), timeout=PATIENCE)
+        began = perf_counter()
         with mock.patch(CLOCK % "pool", side_effect=[100, PATIENCE + 99.7]):
             with self.assertRaisesRegex(PoolTimeout,
                                         "a slot was free, but") as caught:
                 with pool.connection():
                     self.fail("lent what was not connected")
-        seconds = re.search("within ([0-9.]+) s", str(caught.exception))
-        # What is left, without the time that looking up has taken.
-        self.assertGreater(float(seconds.group(1)), 0.05)
+        self.assertGreaterEqual(perf_counter() - began, 0.29)
+        self.assertIn("did not answer", str(caught.exception))
 
     def test_failed_attempt(self):
         """It frees its slot."""

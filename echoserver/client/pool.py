@@ -34,8 +34,8 @@ from .waiting import checked_limit
 
 __all__ = ["ConnectionPool"]
 
-# Seconds of one wait.  A thread that is struck when it has just been woken does
-# not wake another.
+# Seconds of one wait.  A thread that a signal strikes when it has just been
+# woken does not wake another.
 _LONGEST_SLEEP = 0.5
 
 # A borrower is a lock, which it acquires again to wait until it is woken.  (A

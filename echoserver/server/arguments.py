@@ -17,7 +17,7 @@ __all__ = ["make_parser", "parse"]
 DESCRIPTION = """\
 A TCP server that sends every byte back with the ASCII letters in upper case.
 The reply is as long as what was sent, and all other bytes pass untouched, so a
-client can check each one: nc, telnet, or that beside it (echoserver.client).
+client can check each one.  Clients are nc, telnet and echoserver.client.
 """
 
 EPILOG = """\

@@ -44,7 +44,7 @@ class Connections(Dict[Any, Peer]):
     Instance variables:
 
     - gate: closed while their handlers are to wait
-    - serving: thread-local; its buffer is the one that this thread serves with
+    - serving: thread-local; its buffer is that of the calling thread
     - closer: the one whose handler closes the server, or None
     - ended: a Counter of the reasons for which connections ended
     - bytes_in, bytes_out: of the connections that have ended

@@ -52,7 +52,8 @@ class PinnedEchoServer(EchoServer):
                              if self.drain.began else monotonic())
         for worker in self._workers:
             if worker is not threading.current_thread():
-                worker.join(min(max(end - monotonic(), 0), threading.TIMEOUT_MAX))
+                worker.join(min(max(end - monotonic(), 0),
+                                threading.TIMEOUT_MAX))
 
     def has_workers(self) -> bool:
         """Return whether a worker runs, other than the one that asks."""

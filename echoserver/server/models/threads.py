@@ -50,7 +50,8 @@ class ThreadingEchoServer(socketserver.ThreadingTCPServer, EchoServer):
         try:
             self._spare.pop().put(connection)
         except IndexError:
-            self.peers.gate.close()   # the acceptor opens it when all are accepted
+            # The acceptor opens it when all are accepted.
+            self.peers.gate.close()
             start_thread(self._work, connection)
 
     def process_request_thread(self, request: Any,

@@ -13,8 +13,9 @@ import threading
 
 from .support import PATIENCE
 
-__all__ = ["Peer", "after", "banner", "before_second", "corrupt", "cut", "deaf", "echo", "end",
-           "hold", "mute", "nobody", "play", "replies", "take", "verbatim"]
+__all__ = ["Peer", "after", "banner", "before_second", "corrupt", "cut",
+           "deaf", "echo", "end", "hold", "mute", "nobody", "play", "replies",
+           "take", "verbatim"]
 
 
 class Peer:
